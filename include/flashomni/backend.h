@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One table of operations that a device implements. The engine, the models, the tests and the
+// command line reach compute only through this class.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flashomni/ops.h"
+#include "flashomni/status.h"
+
+namespace flashomni {
+
+// Memory of a backend, freed on destruction. Contents start undefined.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ protected:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Where and with what an operation runs. `stream` is a cudaStream_t on a GPU and unused on the
+// CPU. `workspace` must hold workspace_bytes(params) bytes and may be reused by the next operation
+// on the same stream.
+struct Exec {
+  void* stream = nullptr;
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0;
+};
+
+struct BackendInfo {
+  std::string name;         // "cpu", "cuda"
+  std::string device;       // "Intel(R) Xeon(R) ..." / "NVIDIA H100 ..."
+  std::string isa;          // "AVX3 (512 bit)" / "sm_90a"
+  int threads = 1;          // CPU worker threads
+  size_t memory_bytes = 0;  // of the device; 0 if unknown
+};
+
+// Operations return once the work is queued (GPU) or done (CPU). None of them allocates,
+// synchronises or reads back. `supports(params)` says in words why an operation cannot run, before
+// any work starts; the operation itself makes the same check. One instance may be used from one
+// thread at a time.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual BackendInfo info() const = 0;
+
+  virtual Result<std::unique_ptr<Buffer>> allocate(size_t bytes) = 0;
+  // Waits until all queued work is done and its host-visible results are final.
+  virtual Status synchronize(const Exec& exec) = 0;
+  // Host to backend memory and back; not for use inside a denoising step.
+  virtual Status upload(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;
+  virtual Status download(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;
+
+  // Copies; the caller's tensors may go away afterwards. Refuses dtypes and shapes it cannot use.
+  virtual Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& desc) = 0;
+
+  // Upper bound of what any operation on these sizes needs as Exec::workspace.
+  virtual size_t workspace_bytes(const AttentionParams& params) const = 0;
+  virtual size_t workspace_bytes(const LinearParams& params) const = 0;
+  virtual size_t workspace_bytes(const GemmQParams& params) const = 0;
+  virtual size_t workspace_bytes(const GemmOParams& params) const = 0;
+
+  virtual Status supports(const AttentionParams& params) const = 0;
+  virtual Status supports(const LinearParams& params) const = 0;
+  virtual Status supports(const GemmQParams& params) const = 0;
+  virtual Status supports(const GemmOParams& params) const = 0;
+  virtual Status supports(const GemmOUpdateParams& params) const = 0;
+
+  virtual Status linear(const Exec& exec, const LinearParams& params) = 0;
+  virtual Status norm_modulate(const Exec& exec, const NormModulateParams& params) = 0;
+  virtual Status gemm_q(const Exec& exec, const GemmQParams& params) = 0;
+  virtual Status attention(const Exec& exec, const AttentionParams& params) = 0;
+  virtual Status gemm_o(const Exec& exec, const GemmOParams& params) = 0;
+  virtual Status gemm_o_update(const Exec& exec, const GemmOUpdateParams& params) = 0;
+
+  virtual Status token_mean(const Exec& exec, const TokenMeanParams& params) = 0;
+  virtual Status pool(const Exec& exec, const PoolParams& params) = 0;
+  virtual Status block_scores(const Exec& exec, const BlockScoresParams& params) = 0;
+  virtual Status select_cached_rows(const Exec& exec, const SelectCachedRowsParams& params) = 0;
+  virtual Status select_kv_blocks(const Exec& exec, const SelectKvBlocksParams& params) = 0;
+  virtual Status count_symbols(const Exec& exec, const CountSymbolsParams& params) = 0;
+  virtual size_t plan_bytes(const SymbolGeometry& geometry) const = 0;
+  virtual Status plan(const Exec& exec, const PlanParams& params) = 0;
+
+  virtual Status taylor_update(const Exec& exec, const TaylorUpdateParams& params) = 0;
+  virtual Status taylor_forecast(const Exec& exec, const TaylorForecastParams& params) = 0;
+  virtual Status activation(const Exec& exec, const ActivationParams& params) = 0;
+  virtual Status combine(const Exec& exec, const CombineParams& params) = 0;
+  virtual Status copy(const Exec& exec, const CopyParams& params) = 0;
+};
+
+struct BackendOptions {
+  int threads = 0;  // CPU worker threads; 0 = all cores this process may use
+  std::string isa;  // force an instruction set ("SCALAR", "AVX2", "AVX3"); empty = the best one
+};
+
+// Makes the backend called `name` ("cpu"; "cuda" where built). Unknown names list the known ones.
+Result<std::unique_ptr<Backend>> make_backend(const std::string& name,
+                                              const BackendOptions& options = {});
+// Names that this build offers.
+std::vector<std::string> backend_names();
+
+}  // namespace flashomni

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Update-Dispatch engine (arXiv 2509.25401): owns the state of every layer and guidance
+// stream, runs each attention layer dense, refreshing or sparse, and reports what really ran.
+//
+// A model drives it like this (see src/models/flux for a real one):
+//   begin_run;  per step: begin_step, then per stream: begin_stream, per layer: begin_layer and
+//     - kDegraded: reuse_module for every module output;
+//     - otherwise: project_q, attention, project_out (and store_module where wants_modules);
+//   end_step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flashomni/backend.h"
+#include "flashomni/strategy.h"
+
+namespace flashomni {
+
+// How one layer runs in one step.
+enum class LayerKind : uint8_t { kDense, kUpdate, kSparse, kDegraded };
+const char* layer_kind_name(LayerKind kind);
+
+// A module output that a degraded layer reuses: [batch, rows, width] f32, before gating.
+struct ModuleSite {
+  std::string name;  // "img_attn", "img_mlp", "total", ...
+  int rows = 0;
+  int width = 0;
+};
+
+struct LayerDesc {
+  std::string name;  // "transformer_blocks.0"
+  int model_width = 0;
+  std::vector<ModuleSite> sites;
+  double flops_q = 0;      // of the query projection, dense
+  double flops_attn = 0;   // of QK^T and PV, dense
+  double flops_out = 0;    // of the attention part of the output projection, dense
+  double flops_other = 0;  // of the rest of the layer (what degrading also saves)
+};
+
+struct EngineOptions {
+  // Parts that follow the symbols; for ablations. With gemm_q off every query is projected, with
+  // gemm_o off cached tiles are forecast before a dense output projection.
+  bool sparse_gemm_q = true;
+  bool sparse_gemm_o = true;
+  bool keep_symbols = false;  // keep a host copy of the symbols of every Update for inspection
+};
+
+// Bytes the engine holds in backend memory.
+struct MemoryLedger {
+  size_t symbols = 0;
+  size_t plans = 0;
+  size_t features = 0;  // Taylor factors of the attention site
+  size_t bias_planes = 0;
+  size_t modules = 0;  // Taylor factors of module outputs
+  size_t scratch = 0;  // strategy scratch and operation workspace
+  size_t cache_total() const { return symbols + plans + features + bias_planes + modules; }
+};
+
+// What one layer did in one step and stream.
+struct LayerRecord {
+  LayerKind kind = LayerKind::kDense;
+  SymbolCounts counts;  // of the symbols in force; all active unless kSparse / kDegraded
+};
+
+struct StepRecord {
+  int step = 0;
+  StepKind kind = StepKind::kFull;
+  double seconds = 0;
+  std::vector<LayerRecord> layers;  // [stream * num_layers + layer]
+  double attention_sparsity() const;  // share of S_c * S_s zeros; degraded layers count as 1
+};
+
+// Why something ran dense although a sparse strategy was asked for.
+struct Fallback {
+  std::string where;   // "run", "step 3", "layer single_transformer_blocks.4"
+  std::string reason;
+  int count = 1;
+};
+
+struct RunReport {
+  std::vector<StepRecord> steps;
+  std::vector<std::string> layer_names;
+  MemoryLedger ledger;
+  size_t peak_cache_bytes = 0;
+  std::vector<Fallback> fallbacks;
+  double flops_dense = 0;    // of all layers and steps, had they run dense
+  double flops_skipped = 0;
+  // Shares over all steps, layers and streams; Full and Update steps count as dense.
+  double attention_sparsity = 0;  // zeros of S_c * S_s
+  double dispatch_sparsity = 0;   // the same over Dispatch steps only
+  double cached_sparsity = 0;     // zeros of S_c over Dispatch steps
+  double gemm_q_sparsity = 0;
+  double gemm_o_sparsity = 0;
+  double degraded_share = 0;  // layer-steps that ran degraded
+};
+
+// A host copy of the symbols built at one Update.
+struct SymbolSnapshot {
+  int step = 0;
+  int layer = 0;
+  int stream = 0;
+  SparseSymbols symbols;
+};
+
+class Engine {
+ public:
+  // `backend` must outlive the engine; `strategy` may be null for plain dense runs.
+  Engine(Backend& backend, std::unique_ptr<Strategy> strategy, const EngineOptions& options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Allocates all state of a run, so that steps allocate nothing. May be called again for the
+  // next run; state is reset. `workspace` is for the operations the engine calls.
+  Status begin_run(const RunInfo& run, std::vector<LayerDesc> layers, const Exec& exec);
+
+  Result<StepKind> begin_step(int step);
+  void begin_stream(int stream);
+  LayerKind begin_layer(int layer);
+  Status end_step();
+  // Closes the run and completes the report.
+  Status end_run();
+
+  // The caller fills everything but the symbols, planes and coefficients.
+  Status project_q(int layer, GemmQParams params);
+  // REQUIRES q, k, v complete where the layer kind needs them.
+  Status attention(int layer, AttentionParams params);
+  Status project_out(int layer, GemmOParams params);
+
+  // Whether the module outputs of this layer should be stored in this step.
+  bool wants_modules(int layer) const;
+  Status store_module(int layer, int site, const TensorView& value);
+  // residual += gate * forecast of the stored module output.
+  Status reuse_module(int layer, int site, const TensorView& gate, const TensorView& residual);
+
+  const RunReport& report() const;
+  const std::vector<SymbolSnapshot>& snapshots() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace flashomni
