@@ -32,5 +32,5 @@ endfunction()
 
 # Every .cc below the current folder's <dir> (new files are picked up at the next build).
 macro(fo_sources variable dir)
-  file(GLOB ${variable} CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/*.cc)
+  file(GLOB_RECURSE ${variable} CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/*.cc)
 endmacro()

@@ -38,7 +38,7 @@ enum class Activation : uint8_t { kNone, kGeluTanh, kSilu };
 
 // y = act(x W^T + b);  out = y (when given);  residual += gate * y (when given).
 struct LinearParams {
-  TensorView x;                        // [B, M, K] or [M, K]
+  TensorView x;  // [B, M, K] or [M, K]
   const PackedWeight* weight = nullptr;
   Activation activation = Activation::kNone;
   TensorView out;       // like x with K replaced by the out features; optional if residual is given
@@ -91,10 +91,10 @@ struct PlanParams {
 // softmax(q k^T * scale) v under symbols. Tiles with S_c = 0 are not touched in `out` (nor `lse`),
 // skipped kv blocks are never read. Without symbols: dense, same arithmetic.
 struct AttentionParams {
-  TensorView q;    // [B, N, H, d]    f32, bf16 or f16, all four alike
-  TensorView k;    // [B, Nkv, H, d]
-  TensorView v;    // [B, Nkv, H, d]
-  TensorView out;  // [B, N, H, d]
+  TensorView q;         // [B, N, H, d]    f32, bf16 or f16, all four alike
+  TensorView k;         // [B, Nkv, H, d]
+  TensorView v;         // [B, Nkv, H, d]
+  TensorView out;       // [B, N, H, d]
   float scale = 0.f;    // 0 means 1/sqrt(d)
   SymbolsView symbols;  // optional
   PlanView plan;        // of those symbols; required with symbols
@@ -113,7 +113,7 @@ struct GemmOParams {
   TensorView mlp;                        // [B, M, Kmlp], optional (FLUX single blocks)
   const PackedWeight* weight = nullptr;  // in features H*d + Kmlp, attention columns first
   int token_offset = 0;
-  int rows = 0;  // M
+  int rows = 0;         // M
   TensorView out;       // [B, M, D]
   TensorView residual;  // [B, M, D], in place
   TensorView gate;      // [B, D]
@@ -136,7 +136,7 @@ struct GemmOUpdateParams {
 // Mean over the valid tokens of each block, optionally of x - mean, and the self-similarity gate
 // (strategies: sim_i = |mean unit vector|^2 > theta_sim).
 struct PoolParams {
-  TensorView x;     // [B, N, H, d]
+  TensorView x;  // [B, N, H, d]
   int block = 64;
   TensorView mean;  // [B, H, d] subtracted from every token first (key smoothing); optional
   TensorView out;   // [B, H, nBlocks, d]
@@ -173,32 +173,33 @@ enum class TextScoreMode : uint8_t {
 };
 
 // Chooses S_c: of the vision query blocks of every head, caches those that matter least to the
-// text: DROP_CDF(s, theta) on s from u_i = sum over text rows r and the kv blocks of i of Z[r, .] and
-// w_i = sum over text columns of Z[i, .]. Text rows (and gated-off rows) stay computed.
-// REQUIRES a non-empty text range; writes the whole of symbols.c.
+// text: DROP_CDF(s, theta) on s from u_i = sum over text rows r and the kv blocks of i of Z[r, .]
+// and w_i = sum over text columns of Z[i, .]. Text rows (and gated-off rows) stay computed. A
+// negative theta or an empty text range caches nothing. Writes the whole of symbols.c.
 struct SelectCachedRowsParams {
-  TensorView scores;     // Z [B, H, nQ, nKV]
-  BlockRange text_q;     // query blocks that hold any text
-  BlockRange text_kv;    // kv blocks that hold any text
+  TensorView scores;   // Z [B, H, nQ, nKV]
+  BlockRange text_q;   // query blocks that hold any text
+  BlockRange text_kv;  // kv blocks that hold any text
   TextScoreMode mode = TextScoreMode::kMeanOfSoftmaxes;
-  float theta = 0.f;     // share of the distribution that may be cached
-  TensorView gate_q;     // u8 [B, H, nQ]: 0 = never cache this row; optional
+  float theta = 0.f;  // share of the distribution that may be cached
+  TensorView gate_q;  // u8 [B, H, nQ]: 0 = never cache this row; optional
   SymbolsView symbols;
 };
 
 enum class SelectRule : uint8_t { kDropCdf, kKeepCdfLt, kKeepCdfGe, kTopK };
 
 // Chooses S_s row by row on softmax_j(Z): see strategies 0.5 for the rules. `parameter` is theta,
-// tau, tau or k. Protected blocks are set whatever the rule says. Then S_s is cleared where S_c is
-// 0 and repaired where S_c is 1 (no empty row). Writes the whole of symbols.s.
+// tau, tau or k; a negative theta drops nothing. Protected blocks are set whatever the rule says.
+// Then S_s is cleared where S_c is 0 and repaired where S_c is 1 (no empty row). Writes the whole
+// of symbols.s.
 struct SelectKvBlocksParams {
   TensorView scores;  // Z [B, H, nQ, nKV]
   SelectRule rule = SelectRule::kDropCdf;
   float parameter = 0.f;
-  BlockRange keep_q;     // these rows keep every kv block
-  BlockRange keep_kv;    // these columns are kept in every row
-  TensorView gate_q;     // u8 [B, H, nQ]: 0 = keep the whole row; optional
-  TensorView gate_kv;    // u8 [B, H, nKV]: 0 = excluded from the softmax, then kept; optional
+  BlockRange keep_q;   // these rows keep every kv block
+  BlockRange keep_kv;  // these columns are kept in every row
+  TensorView gate_q;   // u8 [B, H, nQ]: 0 = keep the whole row; optional
+  TensorView gate_kv;  // u8 [B, H, nKV]: 0 = excluded from the softmax, then kept; optional
   SymbolsView symbols;
 };
 
@@ -219,7 +220,8 @@ struct TaylorUpdateParams {
   float inv_distance = 1.f;
 };
 
-// out = sum_m coefficients[m] * factors[m] (when out is given), residual += gate * that (when given).
+// out = sum_m coefficients[m] * factors[m] (when out is given), residual += gate * that (when
+// given).
 struct TaylorForecastParams {
   int count = 1;
   TensorView factors[TaylorUpdateParams::kMaxFactors];  // each [B, M, D]

@@ -47,9 +47,9 @@ struct RunInfo {
 };
 
 struct StepContext {
-  int step = 0;         // t, 0-based
-  int steps = 0;        // T
-  int last_update = -1; // t_u, the last step that refreshed the cache; -1 before the first
+  int step = 0;          // t, 0-based
+  int steps = 0;         // T
+  int last_update = -1;  // t_u, the last step that refreshed the cache; -1 before the first
 };
 
 // What the feature cache keeps for a strategy.
@@ -59,6 +59,9 @@ struct CacheSpec {
   bool degrade = false;        // layers may switch to reusing whole module outputs
   double degrade_density = 0;  // S_q: a layer degrades when its S_c density is <= this
   int degrade_order = 0;       // Taylor order of the module outputs of degraded layers, 0..3
+  // Full steps from this one on also refresh features and module outputs (without building
+  // symbols), so that the first Update already knows a slope; -1: only Updates refresh.
+  int refresh_full_from = -1;
 };
 
 // Everything a symbol builder may read. q and k are taken after RMSNorm and RoPE.
@@ -69,8 +72,8 @@ struct BuildContext {
   int layer = 0;
   int stream = 0;
   SequenceInfo sequence;
-  TensorView q;  // [B, N, H, d]
-  TensorView k;  // [B, N, H, d]
+  TensorView q;             // [B, N, H, d]
+  TensorView k;             // [B, N, H, d]
   void* scratch = nullptr;  // scratch_bytes() of backend memory
 };
 

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The built-in strategies as plain option structs. The field names are the option names that JSON
+// files, the command line and make_strategy() take.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "flashomni/strategy.h"
+
+namespace flashomni {
+
+// When steps are Full, Update or Dispatch. Steps 0 .. warmup-2 are Full, step warmup-1 is the first
+// Update, then every interval-th step is one, and the last step is Full.
+struct ScheduleOptions {
+  int warmup = 8;           // W, leading dense steps (the last of them is the first Update)
+  int interval = 6;         // N, steps from one Update to the next; 0 = never refresh
+  int schedule_steps = 50;  // warmup and interval are meant for a run of so many steps and scaled
+                            // to the real number; 0 = take them as they are
+  bool last_full = true;    // run the last step dense
+};
+
+struct DenseOptions {};
+
+// The paper's policy (FLUX form): cache the image rows that matter least to the text, skip the kv
+// blocks with the least pooled attention. Source: arXiv 2509.25401 and its FLUX example.
+struct FlashOmniOptions {
+  double tau_q = 0.5;     // target share of the text-score distribution that may be cached; 0 = off
+  double tau_kv = 0.15;   // target share of a row's pooled attention that may be skipped; 0 = off
+  double ramp = 2.0;      // thresholds grow as tau * (t/T)^ramp
+  int order = 1;          // D, Taylor order of the feature forecast
+  double S_q = 0.3;       // a layer whose computed share of rows falls to this degrades; 0 = never
+  int degrade_order = 0;  // Taylor order of module outputs in degraded layers
+  int block_q = 64;
+  int block_kv = 64;
+  bool protect_text = true;                      // text rows and columns are always computed
+  std::string text_score = "mean_of_softmaxes";  // or "softmax_of_sum" (HunyuanVideo form)
+  bool sim_gate = false;   // compute blocks whose tokens are unlike each other
+  double theta_sim = 0.1;  // similarity at or below which the gate acts
+  bool smooth_k = false;   // subtract the mean key before pooling
+  bool prime = true;       // refresh features in the last dense warm-up steps as well
+  ScheduleOptions schedule;
+};
+
+// Every query block sees the kv blocks within a token distance (and the text, and its own block).
+struct WindowOptions {
+  int window = 256;  // tokens on either side
+  int block_q = 64;
+  int block_kv = 64;
+  bool protect_text = true;
+  ScheduleOptions schedule{1, 0, 0, true};
+};
+
+// Block-diagonal attention: the sequence is cut into groups that see only themselves (and text).
+struct BlockDiagonalOptions {
+  int groups = 2;
+  int block_q = 64;
+  int block_kv = 64;
+  bool protect_text = true;
+  ScheduleOptions schedule{1, 0, 0, true};
+};
+
+// Random symbols with exact counts, for benchmarks and tests: a share of rows is cached and a share
+// of the remaining pairs is skipped. Says nothing about quality.
+struct RandomOptions {
+  double cached = 0.3;   // share of S_c zeros among unprotected rows
+  double skipped = 0.3;  // share of S_s zeros among the unprotected pairs
+  int order = 1;
+  int64_t seed = 0;
+  int block_q = 64;
+  int block_kv = 64;
+  bool protect_text = true;
+  ScheduleOptions schedule;
+};
+
+std::unique_ptr<Strategy> make_dense(const DenseOptions& options = {});
+Result<std::unique_ptr<Strategy>> make_flashomni(const FlashOmniOptions& options);
+Result<std::unique_ptr<Strategy>> make_window(const WindowOptions& options);
+Result<std::unique_ptr<Strategy>> make_block_diagonal(const BlockDiagonalOptions& options);
+Result<std::unique_ptr<Strategy>> make_random(const RandomOptions& options);
+
+}  // namespace flashomni

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/feature_cache.h"
+
+#include <algorithm>
+
+namespace flashomni {
+
+Status TaylorSite::allocate(Backend& backend, const std::vector<int64_t>& shape, int order) {
+  release();
+  int64_t numel = 1;
+  for (int64_t d : shape) numel *= d;
+  for (int m = 0; m <= order; ++m) {
+    FO_ASSIGN_OR_RETURN(auto buffer, backend.allocate(size_t(numel) * sizeof(float)));
+    TensorView& v = factors_[m];
+    v = TensorView::contiguous(buffer->data(), DType::kF32, {});
+    v.rank = static_cast<int>(shape.size());
+    int64_t stride = 1;
+    for (int i = v.rank - 1; i >= 0; --i) {
+      v.shape[i] = shape[size_t(i)];
+      v.stride[i] = stride;
+      stride *= v.shape[i];
+    }
+    buffers_.push_back(std::move(buffer));
+  }
+  return ok_status();
+}
+
+void TaylorSite::release() {
+  buffers_.clear();
+  for (TensorView& f : factors_) f = {};
+  reset();
+}
+
+void TaylorSite::reset() {
+  count_ = 0;
+  last_step_ = -1;
+}
+
+size_t TaylorSite::bytes() const {
+  size_t n = 0;
+  for (const auto& b : buffers_) n += b->bytes();
+  return n;
+}
+
+Status TaylorSite::refresh(Backend& backend, const Exec& exec, const TensorView& feature,
+                           int step) {
+  const int count = std::min(count_ + 1, static_cast<int>(buffers_.size()));
+  TaylorUpdateParams p{.feature = feature, .count = count};
+  for (int m = 0; m < count; ++m) p.factors[m] = factors_[m];
+  // A site refreshed for the first time has count 1 and no difference to scale.
+  if (last_step_ >= 0) p.inv_distance = 1.f / static_cast<float>(step - last_step_);
+  FO_RETURN_IF_ERROR(backend.taylor_update(exec, p));
+  count_ = count;
+  last_step_ = step;
+  return ok_status();
+}
+
+void TaylorSite::coefficients(int step, float* out) const {
+  const double x = step - last_step_;
+  double c = 1.0;
+  for (int m = 0; m < count_; ++m) {
+    out[m] = static_cast<float>(c);
+    c *= x / (m + 1);
+  }
+}
+
+}  // namespace flashomni

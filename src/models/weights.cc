@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/weights.h"
+
+#include <cstring>
+
+namespace flashomni {
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string s = "[";
+  for (size_t i = 0; i < shape.size(); ++i) s += (i ? "," : "") + std::to_string(shape[i]);
+  return s + "]";
+}
+
+// Index of the first NaN or infinity, or -1. Data may be unaligned.
+template <class T>
+int64_t find_non_finite(const uint8_t* data, int64_t count, T exponent_mask) {
+  for (int64_t i = 0; i < count; ++i) {
+    T bits;
+    std::memcpy(&bits, data + size_t(i) * sizeof(T), sizeof(T));
+    if ((bits & exponent_mask) == exponent_mask) return i;
+  }
+  return -1;
+}
+
+Status check_finite(const TensorEntry& e) {
+  const int64_t numel = e.numel();
+  int64_t bad = -1;
+  switch (e.dtype) {
+    case StoredDType::kF32:
+      bad = find_non_finite<uint32_t>(e.data, numel, 0x7f800000u);
+      break;
+    case StoredDType::kF16:
+      bad = find_non_finite<uint16_t>(e.data, numel, uint16_t{0x7c00});
+      break;
+    case StoredDType::kBF16:
+      bad = find_non_finite<uint16_t>(e.data, numel, uint16_t{0x7f80});
+      break;
+    default:
+      return unsupported("tensor " + e.to_string() +
+                         " has a dtype that cannot be loaded, wanted "
+                         "F32, F16 or BF16");
+  }
+  if (bad < 0) return ok_status();
+  return corrupt_file("tensor " + e.name + " holds a NaN or infinity at element " +
+                      std::to_string(bad));
+}
+
+// A view over possibly unaligned file data; copies to `aligned` when it has to.
+TensorView entry_view(const TensorEntry& e, std::initializer_list<int64_t> dims,
+                      std::vector<uint64_t>& aligned) {
+  const void* data = e.data;
+  const DType dtype = *to_dtype(e.dtype);  // check_finite let floats only through
+  if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(dtype) != 0) {
+    aligned.resize((e.bytes + 7) / 8);
+    std::memcpy(aligned.data(), e.data, e.bytes);
+    data = aligned.data();
+  }
+  return TensorView::contiguous(const_cast<void*>(data), dtype, dims);
+}
+
+}  // namespace
+
+Result<const TensorEntry*> WeightLoader::take(const std::string& name,
+                                              const std::vector<int64_t>& shape) {
+  const TensorEntry* e = store_.find(name);
+  if (!e) return not_found("the checkpoint has no tensor " + name);
+  if (e->shape != shape) {
+    return corrupt_file("tensor " + name + " has shape " + shape_text(e->shape) + ", wanted " +
+                        shape_text(shape));
+  }
+  FO_RETURN_IF_ERROR(check_finite(*e));
+  taken_.insert(name);
+  parameters_ += e->numel();
+  return e;
+}
+
+Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_t in,
+                                    int out_head_dim) {
+  FO_ASSIGN_OR_RETURN(const TensorEntry* w, take(name + ".weight", {out, in}));
+  FO_ASSIGN_OR_RETURN(const TensorEntry* b, take(name + ".bias", {out}));
+  std::vector<uint64_t> w_copy, b_copy;
+  FO_ASSIGN_OR_RETURN(Weight packed,
+                      backend_.pack_weight({.weight = entry_view(*w, {out, in}, w_copy),
+                                            .bias = entry_view(*b, {out}, b_copy),
+                                            .out_head_dim = out_head_dim}));
+  packed_bytes_ += packed->bytes();
+  return packed;
+}
+
+Result<std::vector<float>> WeightLoader::host(const std::string& name,
+                                              const std::vector<int64_t>& shape) {
+  FO_ASSIGN_OR_RETURN(const TensorEntry* e, take(name, shape));
+  return to_f32(*e);
+}
+
+Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
+  FO_ASSIGN_OR_RETURN(std::vector<float> values, host(name, {size}));
+  return Tensor::upload(backend_, values, {size});
+}
+
+std::vector<std::string> WeightLoader::unused() const {
+  std::vector<std::string> out;
+  for (const TensorEntry* e : store_.tensors()) {
+    if (!taken_.count(e->name)) out.push_back(e->name);
+  }
+  return out;
+}
+
+}  // namespace flashomni

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Takes tensors out of a checkpoint by name, checks shape and values, and hands them to a backend.
+// It remembers what was taken, so that loading can end with a word on what was left over.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "io/weight_store.h"
+#include "models/tensor.h"
+
+namespace flashomni {
+
+using Weight = std::shared_ptr<const PackedWeight>;
+
+class WeightLoader {
+ public:
+  WeightLoader(Backend& backend, const WeightStore& store) : backend_(backend), store_(store) {}
+
+  // `<name>.weight` [out, in] and `<name>.bias` [out]. out_head_dim: see WeightDesc.
+  Result<Weight> linear(const std::string& name, int64_t out, int64_t in, int out_head_dim = 0);
+  // A 1-D parameter as f32.
+  Result<Tensor> vector(const std::string& name, int64_t size);
+  // A parameter of any shape as f32 host values.
+  Result<std::vector<float>> host(const std::string& name, const std::vector<int64_t>& shape);
+
+  // Tensors of the checkpoint that nothing asked for.
+  std::vector<std::string> unused() const;
+  size_t packed_bytes() const { return packed_bytes_; }
+  int64_t parameters() const { return parameters_; }
+
+ private:
+  Result<const TensorEntry*> take(const std::string& name, const std::vector<int64_t>& shape);
+
+  Backend& backend_;
+  const WeightStore& store_;
+  std::set<std::string> taken_;
+  size_t packed_bytes_ = 0;
+  int64_t parameters_ = 0;
+};
+
+}  // namespace flashomni

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pipelines/text_to_image.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "io/json.h"
+#include "pipelines/noise.h"
+#include "pipelines/pixel_patches.h"
+
+namespace flashomni {
+namespace {
+
+constexpr int kMaxSteps = 10000;
+constexpr int kMaxSide = 16384;  // pixels
+
+Result<TextToImageDefaults> load_defaults(const std::string& path) {
+  FO_ASSIGN_OR_RETURN(nlohmann::json json, read_json_file(path));
+  if (!json.is_object()) return corrupt_file(path + ": not a JSON object");
+  JsonFields index(json, path);
+  const std::string class_name = index.text("_class_name", "");
+  if (class_name != "FluxPipeline") {
+    return unsupported(path + ": pipeline is '" + class_name + "', wanted FluxPipeline");
+  }
+  TextToImageDefaults d;
+  d.family = "emoji_flux";
+  if (!json.contains(d.family) || !json[d.family].is_object()) {
+    return unsupported(path +
+                       ": has no 'emoji_flux' section; only checkpoints over pixel patches "
+                       "can be drawn (there is no VAE)");
+  }
+  JsonFields f(json[d.family], path + ": emoji_flux");
+  d.patch = static_cast<int>(f.integer("pixel_patch", d.patch, 1, 256));
+  d.width = static_cast<int>(f.integer("width", d.width, 1, kMaxSide));
+  d.height = static_cast<int>(f.integer("height", d.height, 1, kMaxSide));
+  d.steps = static_cast<int>(f.integer("num_inference_steps", d.steps, 1, kMaxSteps));
+  d.guidance = f.number("guidance_scale", d.guidance, 0, 1000);
+  d.edit_guidance = f.number("edit_guidance_scale", d.edit_guidance, 0, 1000);
+  FO_RETURN_IF_ERROR(index.status());
+  FO_RETURN_IF_ERROR(f.status());
+  return d;
+}
+
+std::string quoted(double x) {
+  std::string s = std::to_string(x);
+  while (s.size() > 1 && s.back() == '0') s.pop_back();
+  return s;
+}
+
+Status check_side(const char* name, int pixels, int patch) {
+  if (pixels > 0 && pixels <= kMaxSide && pixels % patch == 0) return ok_status();
+  return invalid_argument(std::string(name) + " is " + std::to_string(pixels) +
+                          ", wanted a multiple of " + std::to_string(patch) + " from " +
+                          std::to_string(patch) + " to " + std::to_string(kMaxSide));
+}
+
+void append_grid(std::vector<PositionId>& ids, float axis0, int rows, int cols) {
+  for (int y = 0; y < rows; ++y) {
+    for (int x = 0; x < cols; ++x) {
+      ids.push_back({axis0, static_cast<float>(y), static_cast<float>(x)});
+    }
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TextToImagePipeline>> TextToImagePipeline::load(Backend& backend,
+                                                                       const std::string& folder) {
+  std::unique_ptr<TextToImagePipeline> p(new TextToImagePipeline(backend));
+  FO_ASSIGN_OR_RETURN(p->defaults_, load_defaults(folder + "/model_index.json"));
+  FO_ASSIGN_OR_RETURN(p->scheduler_,
+                      load_flow_match_euler(folder + "/scheduler/scheduler_config.json"));
+  FO_ASSIGN_OR_RETURN(p->text_encoder_, TokenEmbeddingEncoder::load(backend, folder));
+  FO_ASSIGN_OR_RETURN(p->transformer_,
+                      flux::FluxTransformer::load(backend, folder + "/transformer"));
+  const flux::FluxConfig& c = p->transformer_->config();
+  const int channels = 3 * p->defaults_.patch * p->defaults_.patch;
+  if (c.in_channels != channels || c.output_width() != channels) {
+    return corrupt_file(folder + ": the transformer takes " + std::to_string(c.in_channels) +
+                        " channels and gives " + std::to_string(c.output_width()) +
+                        ", patches of " + std::to_string(p->defaults_.patch) + " pixels have " +
+                        std::to_string(channels));
+  }
+  const int hidden = p->text_encoder_->hidden_size();
+  if (c.joint_attention_dim != hidden || c.pooled_projection_dim != hidden) {
+    return corrupt_file(folder + ": the text encoder gives " + std::to_string(hidden) +
+                        " features, the transformer takes " +
+                        std::to_string(c.joint_attention_dim) + " and " +
+                        std::to_string(c.pooled_projection_dim));
+  }
+  return p;
+}
+
+Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
+  const bool edit = !r.reference.rgb.empty();
+  if (r.steps == 0) r.steps = defaults_.steps;
+  if (r.width == 0) r.width = defaults_.width;
+  if (r.height == 0) r.height = defaults_.height;
+  if (r.guidance < 0) r.guidance = edit ? defaults_.edit_guidance : defaults_.guidance;
+  if (r.steps < 1 || r.steps > kMaxSteps) {
+    return invalid_argument("steps is " + std::to_string(r.steps) + ", wanted 1 to " +
+                            std::to_string(kMaxSteps));
+  }
+  if (!std::isfinite(r.guidance) || r.guidance > 1000) {
+    return invalid_argument("guidance is " + quoted(r.guidance) + ", wanted 0 to 1000");
+  }
+  FO_RETURN_IF_ERROR(check_side("width", r.width, defaults_.patch));
+  FO_RETURN_IF_ERROR(check_side("height", r.height, defaults_.patch));
+  if (r.prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
+    return invalid_argument("the prompt is empty");
+  }
+  if (edit && (r.reference.width != r.width || r.reference.height != r.height)) {
+    return invalid_argument("the reference picture is " + std::to_string(r.reference.width) + "x" +
+                            std::to_string(r.reference.height) + ", wanted " +
+                            std::to_string(r.width) + "x" + std::to_string(r.height));
+  }
+  // Token limits are the tokenizer's to check.
+  FO_RETURN_IF_ERROR(text_encoder_->encode(r.prompt).status());
+  return text_encoder_->encode(r.negative_prompt).status();
+}
+
+Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest request,
+                                                        std::unique_ptr<Strategy> strategy,
+                                                        const EngineOptions& options,
+                                                        const ProgressCallback& progress) {
+  FO_RETURN_IF_ERROR(resolve(request));
+  const bool edit = !request.reference.rgb.empty();
+  const bool guided = request.guidance != 1.0;
+  const int rows = request.height / defaults_.patch, cols = request.width / defaults_.patch;
+  const int tokens = rows * cols;
+  const int64_t channels = transformer_->config().in_channels;
+  const size_t values = size_t(tokens) * size_t(channels);
+
+  const std::vector<float> sigmas = flow_match_sigmas(scheduler_, request.steps, tokens);
+  flux::RunSetup setup;
+  setup.sigmas.assign(sigmas.begin(), sigmas.end() - 1);
+  setup.text_tokens = text_encoder_->max_length();
+  setup.output_tokens = tokens;
+  setup.guidance = static_cast<float>(request.guidance);
+  auto add_stream = [&](const std::string& prompt) -> Status {
+    FO_ASSIGN_OR_RETURN(EncodedPrompt e, text_encoder_->encode(prompt));
+    setup.streams.push_back({std::move(e.encoder_hidden_states), std::move(e.pooled)});
+    return ok_status();
+  };
+  FO_RETURN_IF_ERROR(add_stream(request.prompt));
+  if (guided) FO_RETURN_IF_ERROR(add_stream(request.negative_prompt));
+  setup.ids.assign(size_t(setup.text_tokens), PositionId{0, 0, 0});
+  append_grid(setup.ids, 0.f, rows, cols);
+  if (edit) append_grid(setup.ids, 1.f, rows, cols);
+
+  if (request.noise.empty()) request.noise = torch_randn(request.seed, values);
+  if (request.noise.size() != values) {
+    return invalid_argument("noise of " + std::to_string(request.noise.size()) +
+                            " values, wanted " + std::to_string(values));
+  }
+
+  Engine engine(backend_, std::move(strategy), options);
+  FO_RETURN_IF_ERROR(transformer_->begin_run(engine, setup));
+  const Exec& exec = transformer_->exec();
+
+  // The model's input: the noisy tokens, then the reference's (never noised).
+  std::vector<float> input = request.noise;
+  if (edit) {
+    const std::vector<float> patches = image_to_patches(request.reference, defaults_.patch);
+    input.insert(input.end(), patches.begin(), patches.end());
+  }
+  const int64_t input_tokens = edit ? 2 * tokens : tokens;
+  FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, input, {1, input_tokens, channels}));
+  const TensorView latents = x.view().slice(1, 0, tokens);
+  Tensor velocity[2];
+  for (int s = 0; s < (guided ? 2 : 1); ++s) {
+    FO_ASSIGN_OR_RETURN(velocity[s],
+                        Tensor::allocate(backend_, DType::kF32, {1, tokens, channels}));
+  }
+
+  const auto start = std::chrono::steady_clock::now();
+  for (int step = 0; step < request.steps; ++step) {
+    FO_ASSIGN_OR_RETURN(const StepKind kind, engine.begin_step(step));
+    for (int s = 0; s < (guided ? 2 : 1); ++s) {
+      engine.begin_stream(s);
+      FO_RETURN_IF_ERROR(transformer_->forward(engine, step, s, x, velocity[s]));
+    }
+    // x += (sigma' - sigma) * (v_empty + g (v_prompt - v_empty)), in one pass.
+    const float dt = sigmas[size_t(step) + 1] - sigmas[size_t(step)];
+    const auto g = static_cast<float>(request.guidance);
+    CombineParams euler{.x = latents, .y = velocity[0], .out = latents};
+    euler.b = guided ? dt * g : dt;
+    if (guided) {
+      euler.z = velocity[1];
+      euler.c = dt * (1.f - g);
+    }
+    FO_RETURN_IF_ERROR(backend_.combine(exec, euler));
+    FO_RETURN_IF_ERROR(engine.end_step());
+    if (progress) {
+      const StepRecord& r = engine.report().steps.back();
+      if (!progress({step + 1, request.steps, kind, r.seconds, r.attention_sparsity()})) {
+        return cancelled("stopped after step " + std::to_string(step + 1) + " of " +
+                         std::to_string(request.steps));
+      }
+    }
+  }
+  FO_RETURN_IF_ERROR(engine.end_run());
+
+  TextToImageResult out;
+  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  out.latents.resize(values);
+  FO_RETURN_IF_ERROR(
+      backend_.download(exec, out.latents.data(), latents.data, values * sizeof(float)));
+  for (float v : out.latents) {
+    if (!std::isfinite(v)) return internal_error("the result holds NaN or infinity");
+  }
+  out.image = patches_to_image(out.latents, request.width, request.height, defaults_.patch);
+  out.report = engine.report();
+  out.snapshots = engine.snapshots();
+  out.activation_bytes = transformer_->activation_bytes();
+  return out;
+}
+
+}  // namespace flashomni

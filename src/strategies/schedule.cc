@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "strategies/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace flashomni::strategies {
+
+UpdateSchedule::UpdateSchedule(const ScheduleOptions& options, int steps)
+    : steps_(steps),
+      warmup_(options.warmup),
+      interval_(options.interval),
+      last_full_(options.last_full) {
+  if (options.schedule_steps > 0) {
+    const double scale = double(steps) / options.schedule_steps;
+    warmup_ = std::max(1, static_cast<int>(std::lround(warmup_ * scale)));
+    if (interval_ > 0) interval_ = std::max(1, static_cast<int>(std::lround(interval_ * scale)));
+  }
+}
+
+StepKind UpdateSchedule::kind(int step) const {
+  const int first_update = warmup_ - 1;
+  if (step < first_update) return StepKind::kFull;
+  if (last_full_ && step == steps_ - 1) return StepKind::kFull;
+  if (step == first_update) return StepKind::kUpdate;
+  const bool refresh = interval_ > 0 && (step - first_update) % interval_ == 0;
+  return refresh ? StepKind::kUpdate : StepKind::kDispatch;
+}
+
+BlockRange text_blocks(const SequenceInfo& sequence, int block) {
+  if (sequence.text_end <= sequence.text_begin) return {0, 0};
+  return {sequence.text_begin / block, (sequence.text_end + block - 1) / block};
+}
+
+}  // namespace flashomni::strategies
