@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Named option sets per model family, as data. `paper` is the published configuration; `quality`
-// and `balanced` were chosen by measurement where docs/performance.md says so.
+// Named option sets per model family, as data. emoji_flux's were chosen by measurement
+// (docs/performance.md); the others are the published settings of the paper's example and artifact,
+// as `quality` without and as `balanced` with degraded layers, and have not been measured here.
 #include "strategies/presets.h"
 
 #include "flashomni/strategies.h"
@@ -12,65 +13,63 @@ namespace {
 struct Preset {
   const char* strategy;
   const char* name;
-  const char* family;  // "" = any family without its own row
+  const char* family;
   OptionMap options;
 };
 
-const std::vector<Preset>& presets() {
-  using namespace std::string_literals;
-  static const std::vector<Preset> rows = {
-      // 50 steps; steps and intervals scale with the length of the run.
-      {"flashomni",
-       "quality",
-       "emoji_flux",
-       {{"tau_q", 0.9},
-        {"tau_kv", 0.30},
-        {"ramp", 2.0},
-        {"order", int64_t{1}},
-        {"S_q", 0.0},
-        {"warmup", int64_t{8}},
-        {"interval", int64_t{6}}}},
-      {"flashomni",
-       "balanced",
-       "emoji_flux",
-       {{"tau_q", 0.9},
-        {"tau_kv", 0.30},
-        {"ramp", 2.0},
-        {"order", int64_t{1}},
-        {"S_q", 0.6},
-        {"degrade_order", int64_t{1}},
-        {"warmup", int64_t{8}},
-        {"interval", int64_t{6}}}},
-      {"flashomni",
-       "paper",
-       "",
-       {{"tau_q", 0.5},
-        {"tau_kv", 0.15},
-        {"ramp", 2.0},
-        {"order", int64_t{2}},
-        {"S_q", 0.3},
-        {"warmup", int64_t{8}},
-        {"interval", int64_t{5}},
-        {"block_q", int64_t{128}},
-        {"block_kv", int64_t{128}}}},
-      {"flashomni",
-       "paper",
-       "hunyuan_video",
-       {{"tau_q", 0.5},
-        {"tau_kv", 0.05},
-        {"ramp", 1.7},
-        {"order", int64_t{1}},
-        {"S_q", 0.3},
-        {"warmup", int64_t{8}},
-        {"interval", int64_t{6}},
-        {"block_q", int64_t{128}},
-        {"block_kv", int64_t{128}},
-        {"text_score", "softmax_of_sum"s},
-        {"sim_gate", true},
-        {"theta_sim", 0.1},
-        {"smooth_k", true}}},
+using Int = int64_t;
+
+// `base` with some values replaced or added.
+OptionMap with(OptionMap base, const OptionMap& changes) {
+  for (const auto& [name, value] : changes) base[name] = value;
+  return base;
+}
+
+std::vector<Preset> make_presets() {
+  // Steps and intervals are for 50 steps and scale with the length of the run.
+  const OptionMap emoji_quality = {
+      {"tau_q", 0.9},       {"tau_kv", 0.30},     {"ramp", 2.0},
+      {"order", Int{1}},    {"S_q", 0.0},         {"warmup", Int{8}},
+      {"interval", Int{6}}, {"block_q", Int{64}}, {"block_kv", Int{64}}};
+  const OptionMap emoji_balanced = with(emoji_quality, {{"S_q", 0.6}, {"degrade_order", Int{1}}});
+
+  const OptionMap flux = {{"tau_q", 0.5},       {"tau_kv", 0.15},      {"ramp", 2.0},
+                          {"order", Int{2}},    {"S_q", 0.0},          {"warmup", Int{8}},
+                          {"interval", Int{5}}, {"block_q", Int{128}}, {"block_kv", Int{128}}};
+  const OptionMap hunyuan = with(flux, {{"tau_kv", 0.05},
+                                        {"ramp", 1.7},
+                                        {"order", Int{1}},
+                                        {"interval", Int{6}},
+                                        {"text_score", std::string("softmax_of_sum")},
+                                        {"sim_gate", true},
+                                        {"theta_sim", 0.1},
+                                        {"smooth_k", true}});
+  // Self-attention without text: no row can be scored for caching, block skipping remains.
+  const OptionMap wan = with(hunyuan, {{"tau_q", 0.0}});
+  const OptionMap degrade = {{"S_q", 0.3}};
+
+  return {
+      {"flashomni", "quality", "emoji_flux", emoji_quality},
+      {"flashomni", "balanced", "emoji_flux", emoji_balanced},
+      {"flashomni", "quality", "flux", flux},
+      {"flashomni", "balanced", "flux", with(flux, degrade)},
+      {"flashomni", "quality", "hunyuan_video", hunyuan},
+      {"flashomni", "balanced", "hunyuan_video", with(hunyuan, degrade)},
+      {"flashomni", "quality", "wan", wan},
+      {"flashomni", "balanced", "wan", with(wan, degrade)},
   };
+}
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> rows = make_presets();
   return rows;
+}
+
+void append_once(std::vector<std::string>& list, const std::string& name) {
+  for (const std::string& seen : list) {
+    if (seen == name) return;
+  }
+  list.push_back(name);
 }
 
 }  // namespace
@@ -80,10 +79,7 @@ namespace strategies {
 std::vector<std::string> preset_names(const std::string& strategy) {
   std::vector<std::string> out;
   for (const Preset& p : presets()) {
-    if (strategy != p.strategy) continue;
-    bool seen = false;
-    for (const std::string& name : out) seen = seen || name == p.name;
-    if (!seen) out.push_back(p.name);
+    if (strategy == p.strategy) append_once(out, p.name);
   }
   return out;
 }
@@ -92,20 +88,14 @@ std::vector<std::string> preset_names(const std::string& strategy) {
 
 Result<OptionMap> strategy_preset(const std::string& strategy, const std::string& preset,
                                   const std::string& model_family) {
-  const Preset* any = nullptr;
+  std::vector<std::string> names;
   for (const Preset& p : presets()) {
-    if (strategy != p.strategy || preset != p.name) continue;
-    if (model_family == p.family) return p.options;
-    if (!*p.family) any = &p;
+    if (strategy != p.strategy || model_family != p.family) continue;
+    if (preset == p.name) return p.options;
+    append_once(names, p.name);
   }
-  if (any) return any->options;
   std::string known;
-  for (const Preset& p : presets()) {
-    if (strategy != p.strategy) continue;
-    if (!*p.family || model_family == p.family) {
-      known += (known.empty() ? "" : ", ") + std::string(p.name);
-    }
-  }
+  for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
   return not_found("strategy " + strategy + " has no preset '" + preset + "' for model family '" +
                    model_family + "'; it has " + (known.empty() ? "none" : known));
 }
