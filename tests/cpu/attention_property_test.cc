@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention of the CPU backend against the oracle, over random shapes, types, layouts and symbols.
+// Everything the symbols say is not needed is NaN, so that reading it shows.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/testkit/attention_case.h"
+#include "tests/testkit/cpu_backends.h"
+
+namespace flashomni::testkit {
+namespace {
+
+void expect_right(const AttentionCase& c) {
+  const AttentionData data = make_data(c);
+  const AttentionTruth truth = make_truth(c, data);
+  AttentionData poisoned = data;
+  if (c.sparse) poison(c, poisoned);
+  for (const std::string& isa : cpu_isas()) {
+    SCOPED_TRACE(c.text() + " isa=" + isa);
+    const AttentionOutcome outcome = run(cpu_backend(isa), c, poisoned);
+    EXPECT_EQ(outcome.damage, "");
+    if (!outcome.status.ok()) {
+      EXPECT_NE(c.dtype, DType::kF32) << outcome.status.to_string();
+      EXPECT_TRUE(names_dtype(outcome.status, c.dtype)) << outcome.status.to_string();
+      continue;
+    }
+    EXPECT_TRUE(check(outcome, truth));
+  }
+}
+
+class AttentionPatterns : public testing::TestWithParam<Pattern> {};
+
+TEST_P(AttentionPatterns, MatchesTheOracle) {
+  const uint64_t base = 1000 * (1 + static_cast<uint64_t>(GetParam()));
+  for (uint64_t i = 0; i < 16; ++i) expect_right(random_attention_case(base + i, GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AttentionPatterns, testing::ValuesIn(kPatterns),
+                         [](const auto& p) { return pattern_name(p.param); });
+
+// Sizes that random choice may miss, one by one.
+TEST(AttentionProperty, EveryHeadDimAndRaggedEnd) {
+  uint64_t seed = 20000;
+  for (int d : {2, 4, 6, 8, 10, 12, 16, 40, 64, 72, 80, 96, 128, 130}) {
+    for (int tokens : {1, 31, 33, 67}) {
+      AttentionCase c;
+      c.seed = ++seed;
+      c.geometry = {
+          .heads = 2, .q_tokens = tokens, .kv_tokens = tokens, .block_q = 32, .block_kv = 32};
+      c.head_dim = d;
+      c.pattern = Pattern::kBoth;
+      expect_right(c);
+    }
+  }
+}
+
+// One row block: every skipped kv block is needed by nobody, so all of them are NaN.
+TEST(AttentionProperty, SkippedBlocksAreNeverRead) {
+  for (uint64_t seed = 21000; seed < 21012; ++seed) {
+    AttentionCase c = random_attention_case(seed, Pattern::kBoth);
+    c.pattern = Pattern::kRandomS;
+    c.sparse = true;
+    c.geometry.q_tokens = std::min(c.geometry.q_tokens, c.geometry.block_q);
+    c.geometry.kv_tokens = 5 * c.geometry.block_kv - 3;
+    expect_right(c);
+  }
+}
+
+TEST(AttentionExactness, AllOnesIsDenseBitForBit) {
+  for (uint64_t seed = 22000; seed < 22016; ++seed) {
+    AttentionCase c = random_attention_case(seed, Pattern::kAllOnes);
+    const AttentionData data = make_data(c);
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE(c.text() + " isa=" + isa);
+      c.sparse = false;
+      const AttentionOutcome dense = run(cpu_backend(isa), c, data);
+      c.sparse = true;
+      const AttentionOutcome sparse = run(cpu_backend(isa), c, data);
+      EXPECT_EQ(dense.status.ok(), sparse.status.ok());
+      EXPECT_TRUE(same_bits(sparse.out, dense.out));
+      EXPECT_TRUE(same_bits(sparse.lse, dense.lse));
+    }
+  }
+}
+
+TEST(AttentionExactness, ThreadCountDoesNotChangeABit) {
+  for (uint64_t seed = 23000; seed < 23008; ++seed) {
+    const AttentionCase c = random_attention_case(seed, Pattern::kBoth);
+    const AttentionData data = make_data(c);
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE(c.text() + " isa=" + isa);
+      const AttentionOutcome one = run(cpu_backend(isa, 1), c, data);
+      for (int threads : {2, 4}) {
+        const AttentionOutcome more = run(cpu_backend(isa, threads), c, data);
+        EXPECT_TRUE(same_bits(more.out, one.out)) << threads << " threads";
+        EXPECT_TRUE(same_bits(more.lse, one.lse)) << threads << " threads";
+      }
+    }
+  }
+}
+
+// What the comparison must not let pass.
+class AttentionControl : public testing::Test {
+ protected:
+  AttentionControl() {
+    case_.seed = 24000;
+    case_.geometry = {
+        .batch = 2, .heads = 2, .q_tokens = 150, .kv_tokens = 150, .block_q = 32, .block_kv = 32};
+    case_.head_dim = 16;
+    case_.pattern = Pattern::kRandomS;
+    data_ = make_data(case_);
+    truth_ = make_truth(case_, data_);
+  }
+  testing::AssertionResult check_with(const AttentionData& data) {
+    return check(run(cpu_backend(), case_, data), truth_);
+  }
+
+  AttentionCase case_;
+  AttentionData data_;
+  AttentionTruth truth_;
+};
+
+TEST_F(AttentionControl, TheRightAnswerPasses) {
+  EXPECT_TRUE(check_with(data_));
+}
+
+TEST_F(AttentionControl, AnyFlippedBlockIsCaught) {
+  for (int i = 0; i < case_.geometry.num_q_blocks(); ++i) {
+    for (int j = 0; j < case_.geometry.num_kv_blocks(); ++j) {
+      AttentionData wrong = data_;
+      wrong.symbols.set_s(1, 1, i, j, !wrong.symbols.s(1, 1, i, j));
+      wrong.symbols.repair();
+      if (wrong.symbols == data_.symbols) continue;  // was the row's only block
+      EXPECT_FALSE(check_with(wrong)) << "S_s[1,1," << i << "," << j << "]";
+    }
+  }
+}
+
+TEST_F(AttentionControl, AFlippedRowIsCaught) {
+  AttentionData wrong = data_;
+  wrong.symbols.set_c(0, 1, 2, false);
+  EXPECT_FALSE(check_with(wrong));
+}
+
+TEST_F(AttentionControl, SwappedBlocksAreCaught) {
+  AttentionData wrong = data_;
+  const std::ptrdiff_t block = 32 * case_.geometry.heads * case_.head_dim;
+  std::swap_ranges(wrong.v.begin(), wrong.v.begin() + block, wrong.v.begin() + block);
+  EXPECT_FALSE(check_with(wrong));
+}
+
+TEST_F(AttentionControl, AWrongScaleIsCaught) {
+  case_.scale = 0.251f;  // 1/sqrt(16) is 0.25
+  EXPECT_FALSE(check_with(data_));
+}
+
+}  // namespace
+}  // namespace flashomni::testkit

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pooling, block scores and symbol selection of the CPU backend against the oracle.
+//
+// A selection is exact or wrong, but where a threshold falls within rounding of a partial sum both
+// answers are right. Rows whose selection changes when scores and threshold are nudged by far more
+// than rounding are called undecided and left out; there must be few of them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "reference/pooling.h"
+#include "reference/select_symbols.h"
+#include "tests/testkit/cases.h"
+#include "tests/testkit/compare.h"
+#include "tests/testkit/cpu_backends.h"
+#include "tests/testkit/guarded_symbols.h"
+#include "tests/testkit/tolerances.h"
+
+namespace flashomni::testkit {
+namespace {
+
+constexpr DType kF32 = DType::kF32;
+using Bits = std::vector<uint8_t>;
+
+GuardTensor gate_tensor(Backend& backend, const std::vector<int64_t>& shape, const Bits& gate,
+                        const Placement& placement) {
+  if (gate.empty()) return {};
+  return {backend, DType::kU8, shape, std::vector<double>(gate.begin(), gate.end()), placement};
+}
+
+TEST(PoolProperty, MatchesTheOracle) {
+  for (uint64_t seed = 500000; seed < 500040; ++seed) {
+    Rng rng(seed);
+    const int batch = rng.range(1, 2), heads = rng.range(1, 4), block = pick_block(rng);
+    const int tokens = pick_tokens(rng, block), d = pick_head_dim(rng);
+    const int blocks = (tokens + block - 1) / block;
+    const Placement placement = pick_placement(rng);
+    const bool smooth = rng.coin(0.5);
+    std::vector<double> x = outlier_values(rng, int64_t{1} * batch * tokens * heads * d);
+    for (size_t i = 0; i < x.size(); ++i) x[i] += static_cast<double>(i % 3);  // a common direction
+    x = rounded_to(kF32, x);
+    const std::vector<double> mean = reference::token_mean(batch, tokens, heads, d, x);
+    const std::vector<double> shift = smooth ? rounded_to(kF32, mean) : std::vector<double>{};
+    const auto truth = reference::pool(batch, tokens, heads, d, block, x, shift);
+    const auto naive = reference::pool(batch, tokens, heads, d, block, to_f32(x), to_f32(shift));
+    std::vector<double> negative = shift;
+    for (double& v : negative) v = -std::abs(v);
+    const auto size = reference::pool(batch, tokens, heads, d, block, absolute(x), negative);
+    std::vector<double> by_value = truth.similarity;
+    std::sort(by_value.begin(), by_value.end());
+    // Halfway between two blocks, so that rounding cannot decide.
+    const size_t middle = by_value.size() / 2;
+    const double theta =
+        middle > 0 ? (by_value[middle - 1] + by_value[middle]) / 2 : by_value[0] / 2;
+
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE("pool seed=" + std::to_string(seed) + " b=" + std::to_string(batch) +
+                   " h=" + std::to_string(heads) + " n=" + std::to_string(tokens) +
+                   " d=" + std::to_string(d) + " block=" + std::to_string(block) +
+                   (smooth ? " smooth " : " ") + placement_text(placement) + " isa=" + isa);
+      Backend& backend = cpu_backend(isa);
+      const GuardTensor in(backend, kF32, {batch, tokens, heads, d}, x, placement);
+      const GuardTensor mean_out(backend, kF32, {batch, heads, d}, placement);
+      Status done = backend.token_mean({}, {.x = in.view(), .out = mean_out.view()});
+      EXPECT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(mean_out.damage(), "");
+      EXPECT_TRUE(compare(
+          mean_out.read(),
+          within(mean, {.naive = to_f64(reference::token_mean(batch, tokens, heads, d, to_f32(x))),
+                        .magnitude = reference::token_mean(batch, tokens, heads, d, absolute(x)),
+                        .row = d,
+                        .slack = kSumSlack})));
+
+      GuardTensor shift_in;
+      if (smooth) shift_in = GuardTensor(backend, kF32, {batch, heads, d}, shift, placement);
+      const GuardTensor out(backend, kF32, {batch, heads, blocks, d}, placement);
+      const GuardTensor gate(backend, DType::kU8, {batch, heads, blocks}, placement);
+      done = backend.pool({}, {.x = in.view(),
+                               .block = block,
+                               .mean = shift_in.view(),
+                               .out = out.view(),
+                               .gate = gate.view(),
+                               .theta_sim = static_cast<float>(theta)});
+      EXPECT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(in.damage() + out.damage() + gate.damage(), "");
+      EXPECT_TRUE(compare(out.read(), within(truth.mean, {.naive = to_f64(naive.mean),
+                                                          .magnitude = size.mean,
+                                                          .row = d,
+                                                          .slack = kSumSlack})));
+      const Output gates = gate.read();
+      for (size_t i = 0; i < truth.similarity.size(); ++i) {
+        if (std::abs(truth.similarity[i] - theta) < 1e-6) continue;
+        EXPECT_EQ(gates.values[i], truth.similarity[i] > theta ? 1 : 0)
+            << coordinates(i, gates.shape) << " similarity " << truth.similarity[i] << " theta "
+            << theta;
+      }
+    }
+  }
+}
+
+TEST(BlockScoresProperty, MatchesTheOracle) {
+  for (uint64_t seed = 510000; seed < 510030; ++seed) {
+    Rng rng(seed);
+    const int batch = rng.range(1, 2), heads = rng.range(1, 4), d = pick_head_dim(rng);
+    const int num_q = rng.range(1, 70), num_kv = rng.range(1, 70);
+    const Placement placement = pick_placement(rng);
+    const float scale = pick<float>(rng, {0.f, 0.3f});
+    const auto q = rounded_to(kF32, outlier_values(rng, int64_t{1} * batch * heads * num_q * d));
+    const auto k = rounded_to(kF32, normal_values(rng, int64_t{1} * batch * heads * num_kv * d));
+    const int groups = batch * heads;
+    const Expected expected = within(
+        reference::block_scores(groups, num_q, num_kv, d, q, k, scale),
+        {.naive =
+             to_f64(reference::block_scores(groups, num_q, num_kv, d, to_f32(q), to_f32(k), scale)),
+         .magnitude =
+             reference::block_scores(groups, num_q, num_kv, d, absolute(q), absolute(k), scale),
+         .row = num_kv,
+         .slack = kSumSlack});
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE("block_scores seed=" + std::to_string(seed) + " nq=" + std::to_string(num_q) +
+                   " nkv=" + std::to_string(num_kv) + " d=" + std::to_string(d) + " " +
+                   placement_text(placement) + " isa=" + isa);
+      Backend& backend = cpu_backend(isa);
+      const GuardTensor q_in(backend, kF32, {batch, heads, num_q, d}, q, placement);
+      const GuardTensor k_in(backend, kF32, {batch, heads, num_kv, d}, k, placement);
+      const GuardTensor out(backend, kF32, {batch, heads, num_q, num_kv}, placement);
+      const Status done = backend.block_scores(
+          {}, {.q = q_in.view(), .k = k_in.view(), .scale = scale, .out = out.view()});
+      EXPECT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(out.damage(), "");
+      EXPECT_TRUE(compare(out.read(), expected));
+    }
+  }
+}
+
+// A selection problem of either kind.
+struct SelectCase {
+  uint64_t seed = 0;
+  SymbolGeometry geometry;
+  BlockRange text_q, text_kv;
+  TextScoreMode mode = TextScoreMode::kMeanOfSoftmaxes;
+  SelectRule rule = SelectRule::kDropCdf;
+  float parameter = 0;  // theta, tau or k
+  Placement placement;
+  std::vector<double> scores;
+  Bits gate_q, gate_kv, c;
+
+  std::string text(const std::string& isa) const {
+    std::ostringstream s;
+    s << "select seed=" << seed << " b=" << geometry.batch << " h=" << geometry.heads
+      << " blocks=" << geometry.num_q_blocks() << "x" << geometry.num_kv_blocks() << " of "
+      << geometry.block_q << "x" << geometry.block_kv << " text_q=" << text_q.begin << ".."
+      << text_q.end << " text_kv=" << text_kv.begin << ".." << text_kv.end
+      << " mode=" << static_cast<int>(mode) << " rule=" << static_cast<int>(rule)
+      << " parameter=" << parameter << (gate_q.empty() ? "" : " gate_q")
+      << (gate_kv.empty() ? "" : " gate_kv") << " " << placement_text(placement) << " isa=" << isa;
+    return s.str();
+  }
+};
+
+Bits random_bits(Rng& rng, int64_t n, double share) {
+  Bits bits(static_cast<size_t>(n));
+  for (uint8_t& bit : bits) bit = rng.coin(share);
+  return bits;
+}
+
+SelectCase random_select_case(uint64_t seed) {
+  Rng rng(seed);
+  SelectCase c;
+  c.seed = seed;
+  SymbolGeometry& g = c.geometry;
+  g.batch = rng.range(1, 2);
+  g.heads = rng.range(1, 4);
+  g.block_q = pick_block(rng);
+  g.block_kv = pick_block(rng);
+  const int blocks = pick<int>(rng, {1, 2, 3, 7, 20, 63, 64, 65, 70});
+  g.q_tokens = g.kv_tokens = blocks * std::max(g.block_q, g.block_kv) - rng.range(0, 31);
+  // Text at the front or at the end, where its first block may be mixed.
+  const int text_tokens = rng.range(1, g.q_tokens);
+  if (rng.coin(0.5)) {
+    c.text_q = {0, (text_tokens + g.block_q - 1) / g.block_q};
+    c.text_kv = {0, (text_tokens + g.block_kv - 1) / g.block_kv};
+  } else {
+    c.text_q = {(g.q_tokens - text_tokens) / g.block_q, g.num_q_blocks()};
+    c.text_kv = {(g.kv_tokens - text_tokens) / g.block_kv, g.num_kv_blocks()};
+  }
+  c.mode =
+      pick<TextScoreMode>(rng, {TextScoreMode::kMeanOfSoftmaxes, TextScoreMode::kSoftmaxOfSum});
+  c.rule = pick<SelectRule>(rng, {SelectRule::kDropCdf, SelectRule::kKeepCdfLt,
+                                  SelectRule::kKeepCdfGe, SelectRule::kTopK});
+  c.parameter = pick<float>(rng, {-0.5f, 0.05f, 0.15f, 0.3f, 0.5f, 0.8f, 0.95f});
+  if (c.rule == SelectRule::kTopK) {
+    c.parameter = static_cast<float>(rng.range(0, g.num_kv_blocks() + 1));
+  }
+  c.placement = pick_placement(rng);
+  const int64_t rows = int64_t{1} * g.batch * g.heads * g.num_q_blocks();
+  const double spread = pick<double>(rng, {0.02, 0.3, 2});
+  c.scores = rounded_to(kF32, normal_values(rng, rows * g.num_kv_blocks(), spread));
+  if (rng.coin(0.5)) c.gate_q = random_bits(rng, rows, 0.8);
+  if (rng.coin(0.5)) {
+    c.gate_kv = random_bits(rng, int64_t{1} * g.batch * g.heads * g.num_kv_blocks(), 0.8);
+  }
+  c.c = random_bits(rng, rows, 0.7);
+  return c;
+}
+
+reference::ScoreShape score_shape(const SymbolGeometry& g) {
+  return {g.batch, g.heads, g.num_q_blocks(), g.num_kv_blocks(), g.block_q, g.block_kv};
+}
+
+Bits oracle_rows(const SelectCase& c, const std::vector<double>& scores, double theta) {
+  reference::CachedRowsInput<double> in;
+  in.shape = score_shape(c.geometry);
+  in.scores = scores;
+  in.text_q = {c.text_q.begin, c.text_q.end};
+  in.text_kv = {c.text_kv.begin, c.text_kv.end};
+  in.mode = c.mode == TextScoreMode::kMeanOfSoftmaxes ? reference::TextScore::kMeanOfSoftmaxes
+                                                      : reference::TextScore::kSoftmaxOfSum;
+  in.theta = theta;
+  in.gate_q = c.gate_q;
+  return reference::select_cached_rows(in);
+}
+
+reference::Rule oracle_rule(SelectRule rule) {
+  switch (rule) {
+    case SelectRule::kDropCdf:
+      return reference::Rule::kDropCdf;
+    case SelectRule::kKeepCdfLt:
+      return reference::Rule::kKeepCdfLt;
+    case SelectRule::kKeepCdfGe:
+      return reference::Rule::kKeepCdfGe;
+    case SelectRule::kTopK:
+      break;
+  }
+  return reference::Rule::kTopK;
+}
+
+Bits oracle_kv(const SelectCase& c, const std::vector<double>& scores, double parameter) {
+  reference::KvBlocksInput<double> in;
+  in.shape = score_shape(c.geometry);
+  in.scores = scores;
+  in.rule = oracle_rule(c.rule);
+  in.parameter = parameter;
+  in.keep_q = {c.text_q.begin, c.text_q.end};
+  in.keep_kv = {c.text_kv.begin, c.text_kv.end};
+  in.gate_q = c.gate_q;
+  in.gate_kv = c.gate_kv;
+  in.c = c.c;
+  return reference::select_kv_blocks(in);
+}
+
+// For every group of `group` bits: does it stay the same when everything is nudged?
+template <class Select>
+std::vector<bool> decided(const SelectCase& c, size_t group, const Select& select) {
+  const Bits exact = select(c, c.scores, c.parameter);
+  std::vector<bool> result(exact.size() / group, true);
+  Rng rng(c.seed ^ 0xd1ce);
+  for (int nudge = 0; nudge < 8; ++nudge) {
+    std::vector<double> scores = c.scores;
+    for (double& z : scores) z += 1e-5 * (1 + std::abs(z)) * (2 * rng.uniform() - 1);
+    const bool is_count = c.rule == SelectRule::kTopK;
+    const double parameter = c.parameter * (is_count ? 1 : 1 + (nudge % 2 ? 1e-4 : -1e-4));
+    const Bits other = select(c, scores, parameter);
+    for (size_t i = 0; i < exact.size(); ++i) {
+      if (exact[i] != other[i]) result[i / group] = false;
+    }
+  }
+  return result;
+}
+
+// Compares the decided groups; adds to the tallies.
+void expect_same(const Bits& ours, const Bits& truth, const std::vector<bool>& is_decided,
+                 int64_t& groups, int64_t& undecided) {
+  ASSERT_EQ(ours.size(), truth.size());
+  const size_t group = truth.size() / is_decided.size();
+  for (size_t n = 0; n < is_decided.size(); ++n) {
+    ++groups;
+    if (!is_decided[n]) {
+      ++undecided;
+      continue;
+    }
+    const auto from = static_cast<std::ptrdiff_t>(n * group);
+    const auto to = static_cast<std::ptrdiff_t>((n + 1) * group);
+    ASSERT_EQ(Bits(ours.begin() + from, ours.begin() + to),
+              Bits(truth.begin() + from, truth.begin() + to))
+        << "group " << n;
+  }
+}
+
+std::vector<int64_t> score_dims(const SymbolGeometry& g) {
+  return {g.batch, g.heads, g.num_q_blocks(), g.num_kv_blocks()};
+}
+
+TEST(SelectProperty, CachedRowsMatchTheOracle) {
+  int64_t groups = 0, undecided = 0;
+  for (uint64_t seed = 520000; seed < 520060; ++seed) {
+    SelectCase c = random_select_case(seed);
+    c.rule = SelectRule::kDropCdf;
+    c.parameter = std::min(c.parameter, 0.95f);
+    const SymbolGeometry& g = c.geometry;
+    const Bits truth = oracle_rows(c, c.scores, c.parameter);
+    const std::vector<bool> is_decided =
+        decided(c, static_cast<size_t>(g.num_q_blocks()), oracle_rows);
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE(c.text(isa));
+      Backend& backend = cpu_backend(isa);
+      const GuardTensor scores(backend, kF32, score_dims(g), c.scores, c.placement);
+      const GuardTensor gate =
+          gate_tensor(backend, {g.batch, g.heads, g.num_q_blocks()}, c.gate_q, c.placement);
+      const GuardedSymbols symbols(backend, g);
+      const Status done = backend.select_cached_rows({}, {.scores = scores.view(),
+                                                          .text_q = c.text_q,
+                                                          .text_kv = c.text_kv,
+                                                          .mode = c.mode,
+                                                          .theta = c.parameter,
+                                                          .gate_q = gate.view(),
+                                                          .symbols = symbols.view()});
+      ASSERT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(symbols.damage() + scores.damage() + gate.damage(), "");
+      EXPECT_TRUE(padding_is_zero(symbols.c_words(), g.batch * g.heads, g.num_q_blocks()));
+      expect_same(symbols.mask().c, truth, is_decided, groups, undecided);
+    }
+  }
+  EXPECT_LT(undecided, groups / 20);
+}
+
+TEST(SelectProperty, KvBlocksMatchTheOracle) {
+  int64_t groups = 0, undecided = 0;
+  for (uint64_t seed = 530000; seed < 530060; ++seed) {
+    const SelectCase c = random_select_case(seed);
+    const SymbolGeometry& g = c.geometry;
+    const Bits truth = oracle_kv(c, c.scores, c.parameter);
+    const std::vector<bool> is_decided =
+        decided(c, static_cast<size_t>(g.num_kv_blocks()), oracle_kv);
+    SparseSymbols given(g);
+    const int rows = g.batch * g.heads * g.num_q_blocks();
+    for (int row = 0; row < rows; ++row) {
+      const int bh = row / g.num_q_blocks();
+      given.set_c(bh / g.heads, bh % g.heads, row % g.num_q_blocks(), c.c[row]);
+    }
+    std::fill(given.s_words().begin(), given.s_words().end(), ~uint64_t{0});  // to be overwritten
+    for (const std::string& isa : cpu_isas()) {
+      SCOPED_TRACE(c.text(isa));
+      Backend& backend = cpu_backend(isa);
+      const GuardTensor scores(backend, kF32, score_dims(g), c.scores, c.placement);
+      const GuardTensor gate_q =
+          gate_tensor(backend, {g.batch, g.heads, g.num_q_blocks()}, c.gate_q, c.placement);
+      const GuardTensor gate_kv =
+          gate_tensor(backend, {g.batch, g.heads, g.num_kv_blocks()}, c.gate_kv, c.placement);
+      const GuardedSymbols symbols(backend, given);
+      const Status done = backend.select_kv_blocks({}, {.scores = scores.view(),
+                                                        .rule = c.rule,
+                                                        .parameter = c.parameter,
+                                                        .keep_q = c.text_q,
+                                                        .keep_kv = c.text_kv,
+                                                        .gate_q = gate_q.view(),
+                                                        .gate_kv = gate_kv.view(),
+                                                        .symbols = symbols.view()});
+      ASSERT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(symbols.damage() + scores.damage() + gate_q.damage() + gate_kv.damage(), "");
+      EXPECT_TRUE(padding_is_zero(symbols.s_words(), rows, g.num_kv_blocks()));
+      EXPECT_EQ(symbols.mask().c, c.c);
+      expect_same(symbols.mask().s, truth, is_decided, groups, undecided);
+
+      SymbolCounts counts;
+      EXPECT_TRUE(backend.count_symbols({}, {symbols.view(), &counts}).ok());
+      EXPECT_TRUE(backend.synchronize({}).ok());
+      const reference::BlockMask mask = symbols.mask();
+      EXPECT_EQ(counts.rows, rows);
+      EXPECT_EQ(counts.active_rows, std::count(mask.c.begin(), mask.c.end(), 1));
+      EXPECT_EQ(counts.pairs, int64_t{1} * rows * g.num_kv_blocks());
+      EXPECT_EQ(counts.active_pairs, std::count(mask.s.begin(), mask.s.end(), 1));
+    }
+  }
+  EXPECT_LT(undecided, groups / 20);
+}
+
+// Equal scores: every share is exactly 1/8 and every partial sum exact, so the rules must stop at
+// the very same entry and take the smaller index first.
+TEST(SelectExactness, TiesGoToTheSmallerIndex) {
+  SelectCase c;
+  c.geometry = {.q_tokens = 512, .kv_tokens = 512};
+  c.scores.assign(64, 0.25);
+  c.c.assign(8, 1);
+  c.text_q = c.text_kv = {0, 0};
+  for (SelectRule rule : {SelectRule::kDropCdf, SelectRule::kKeepCdfLt, SelectRule::kTopK}) {
+    for (float share : {0.125f, 0.25f, 0.5f, 0.75f}) {
+      c.rule = rule;
+      c.parameter = rule == SelectRule::kTopK ? share * 8 : share;
+      const Bits truth = oracle_kv(c, c.scores, c.parameter);
+      for (const std::string& isa : cpu_isas()) {
+        SCOPED_TRACE(c.text(isa));
+        Backend& backend = cpu_backend(isa);
+        const GuardTensor scores(backend, kF32, {1, 1, 8, 8}, c.scores);
+        const GuardedSymbols symbols(backend, SparseSymbols(c.geometry));
+        const Status done = backend.select_kv_blocks({}, {.scores = scores.view(),
+                                                          .rule = rule,
+                                                          .parameter = c.parameter,
+                                                          .symbols = symbols.view()});
+        ASSERT_TRUE(done.ok()) << done.to_string();
+        EXPECT_EQ(symbols.mask().s, truth);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flashomni::testkit
