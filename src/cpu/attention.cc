@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/bits.h"
+#include "core/plan.h"
+#include "core/symbols_view.h"
+
+namespace flashomni::cpu {
+namespace {
+
+// Query rows of a work item without symbols, and most of one with them.
+constexpr int kDenseBlockQ = 64;
+constexpr int kMaxBlockQ = 128;
+// Packed keys and values kept at a time: heads go through in groups of this many bytes, so that
+// long sequences with many heads do not need a second copy of everything.
+constexpr int64_t kPackedBytes = int64_t{32} << 20;
+
+// Keys or values of one (b, h) in f32.
+struct KvRows {
+  const float* data;
+  int64_t stride;
+};
+
+class Attention {
+ public:
+  Attention(const Context& context, const AttentionParams& params)
+      : context_(context),
+        params_(params),
+        batch_(params.q.size(0)),
+        tokens_(params.q.size(1)),
+        heads_(params.q.size(2)),
+        head_dim_(static_cast<int>(params.q.size(3))),
+        kv_tokens_(params.k.size(1)),
+        block_q_(params.symbols ? params.symbols.geometry.block_q : kDenseBlockQ),
+        block_kv_(params.symbols ? params.symbols.geometry.block_kv : kMaxKvTokens),
+        packs_k_(must_pack(params.k)),
+        packs_v_(must_pack(params.v)) {
+    const int64_t packed = (packs_k_ + packs_v_) * kv_tokens_ * head_dim_;
+    const int64_t per_group =
+        packed == 0 ? groups() : kPackedBytes / (packed * static_cast<int64_t>(sizeof(float)));
+    group_step_ = std::clamp<int64_t>(per_group, 1, groups());
+  }
+
+  size_t workspace_bytes() const {
+    return kAlignment + packed_bytes(packs_k_) + packed_bytes(packs_v_) + needed_bytes() +
+           thread_bytes() * static_cast<size_t>(context_.pool.size());
+  }
+
+  void run(void* workspace) {
+    Arena arena(workspace);
+    packed_k_ = reinterpret_cast<float*>(arena.take<char>(int64_t(packed_bytes(packs_k_))));
+    packed_v_ = reinterpret_cast<float*>(arena.take<char>(int64_t(packed_bytes(packs_v_))));
+    needed_ = reinterpret_cast<uint64_t*>(arena.take<char>(int64_t(needed_bytes())));
+    threads_ = arena.take<char>(0);
+    for (int64_t g = 0; g < groups(); g += group_step_) {
+      const int64_t end = std::min(groups(), g + group_step_);
+      pack(g, end);
+      compute(g, end);
+    }
+  }
+
+ private:
+  // f32 rows are read where they are unless their distance is unkind to the caches.
+  static bool must_pack(const TensorView& v) {
+    return v.dtype != DType::kF32 || rows_collide(v.stride[1]);
+  }
+
+  int64_t groups() const { return batch_ * heads_; }
+  int64_t num_kv_blocks() const { return ceil_div(kv_tokens_, block_kv_); }
+  int64_t num_q_blocks() const { return ceil_div(tokens_, block_q_); }
+  int64_t words() const { return words_for_bits(num_kv_blocks()); }
+  int kv_begin(int64_t j) const { return static_cast<int>(j * block_kv_); }
+  int kv_end(int64_t j) const {
+    return static_cast<int>(std::min<int64_t>(kv_tokens_, (j + 1) * block_kv_));
+  }
+
+  size_t packed_bytes(bool packs) const {
+    return packs ? float_bytes(group_step_ * kv_tokens_ * head_dim_) : 0;
+  }
+  size_t needed_bytes() const {
+    return params_.symbols ? align_up(static_cast<size_t>(group_step_ * words()) * 8) : 0;
+  }
+  // Query panels of one item, and one tile of probabilities.
+  size_t thread_bytes() const {
+    const int64_t panel = context_.kernels.q_panel;
+    const int64_t panels = ceil_div(kMaxBlockQ, panel);
+    return static_cast<size_t>(panels) *
+               (2 * float_bytes(head_dim_ * panel) + 2 * float_bytes(panel)) +
+           float_bytes(kMaxKvTokens * panel);
+  }
+
+  static const char* element(const TensorView& v, int64_t b, int64_t token, int64_t h) {
+    const int64_t offset = b * v.stride[0] + token * v.stride[1] + h * v.stride[2];
+    return static_cast<const char*>(v.data) + offset * static_cast<int64_t>(dtype_bytes(v.dtype));
+  }
+
+  // Brings the kv blocks that some active row of heads [begin, end) needs into f32.
+  void pack(int64_t begin, int64_t end) {
+    if (!packs_k_ && !packs_v_) return;
+    const int64_t blocks = num_kv_blocks();
+    if (params_.symbols) {
+      context_.pool.run(end - begin, [&](int64_t g, int) { find_needed(begin, begin + g); });
+    }
+    context_.pool.run((end - begin) * blocks, [&](int64_t task, int) {
+      const int64_t g = task / blocks;
+      const int64_t j = task % blocks;
+      if (params_.symbols && !get_bit(needed_ + g * words(), j)) return;
+      if (packs_k_) pack_block(params_.k, begin, g, j, packed_k_);
+      if (packs_v_) pack_block(params_.v, begin, g, j, packed_v_);
+    });
+  }
+
+  // needed_ of a group = the union of its active rows.
+  void find_needed(int64_t begin, int64_t group) {
+    const ConstSymbolsView symbols(params_.symbols);
+    uint64_t* needed = needed_ + (group - begin) * words();
+    std::fill_n(needed, words(), 0);
+    for_each_bit(symbols.c_row(static_cast<int>(group)), num_q_blocks(), [&](int64_t i) {
+      const uint64_t* row = symbols.s_row(static_cast<int>(group), static_cast<int>(i));
+      for (int64_t w = 0; w < words(); ++w) needed[w] |= row[w];
+    });
+  }
+
+  void pack_block(const TensorView& v, int64_t begin, int64_t g, int64_t j, float* packed) const {
+    const int64_t b = (begin + g) / heads_;
+    const int64_t h = (begin + g) % heads_;
+    for (int64_t t = kv_begin(j); t < kv_end(j); ++t) {
+      context_.kernels.to_f32(v.dtype, element(v, b, t, h),
+                              packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
+    }
+  }
+
+  KvRows kv_rows(const TensorView& v, bool packs, const float* packed, int64_t begin,
+                 int64_t group) const {
+    if (packs) return {packed + (group - begin) * kv_tokens_ * head_dim_, head_dim_};
+    return {reinterpret_cast<const float*>(element(v, group / heads_, 0, group % heads_)),
+            v.stride[1]};
+  }
+
+  void compute(int64_t begin, int64_t end) {
+    if (!params_.symbols) {
+      const int64_t blocks = num_q_blocks();
+      context_.pool.run((end - begin) * blocks, [&](int64_t item, int worker) {
+        compute_item(begin, begin + item / blocks, item % blocks, worker);
+      });
+      return;
+    }
+    // Items of a head follow each other, so both threads work on the same keys and values; within
+    // a head the longest come first, so that the threads finish together.
+    const PlanReader plan(params_.plan.data);
+    const int64_t first = plan_offset(plan, begin);
+    const auto items = plan.items().subspan(static_cast<size_t>(first));
+    context_.pool.run(plan_offset(plan, end) - first, [&](int64_t index, int worker) {
+      const PlanItem& item = items[static_cast<size_t>(index)];
+      compute_item(begin, int64_t{item.b} * heads_ + item.h, item.i, worker);
+    });
+  }
+
+  int64_t plan_offset(const PlanReader& plan, int64_t group) const {
+    if (group == groups()) return plan.num_items();
+    return plan.item_begin(static_cast<int>(group / heads_), static_cast<int>(group % heads_));
+  }
+
+  // One query block of one head.
+  void compute_item(int64_t begin, int64_t group, int64_t i, int worker) const {
+    const KernelTable& kernels = context_.kernels;
+    const int64_t b = group / heads_;
+    const int64_t h = group % heads_;
+    const int64_t row = i * block_q_;
+    const int rows = static_cast<int>(std::min<int64_t>(block_q_, tokens_ - row));
+    const int panel = kernels.q_panel;
+    const float scale =
+        params_.scale != 0.f ? params_.scale : 1.f / std::sqrt(static_cast<float>(head_dim_));
+
+    Arena arena(threads_ + thread_bytes() * static_cast<size_t>(worker));
+    float* p = arena.take<float>(kMaxKvTokens * panel);
+    AttentionState states[kMaxBlockQ];
+    int num_states = 0;
+    for (int r = 0; r < rows; r += panel) {
+      float* q_t = arena.take<float>(int64_t{head_dim_} * panel);
+      kernels.load_queries(params_.q.dtype, element(params_.q, b, row + r, h), params_.q.stride[1],
+                           std::min(panel, rows - r), head_dim_, scale * 1.4426950408889634f, q_t);
+      AttentionState& state = states[num_states++];
+      state.q_t = q_t;
+      state.out_t = arena.take<float>(int64_t{head_dim_} * panel);
+      state.max = arena.take<float>(panel);
+      state.sum = arena.take<float>(panel);
+      state.p = p;
+      state.head_dim = head_dim_;
+      std::fill_n(state.out_t, int64_t{head_dim_} * panel, 0.f);
+      std::fill_n(state.max, panel, -INFINITY);
+      std::fill_n(state.sum, panel, 0.f);
+    }
+
+    const KvRows k = kv_rows(params_.k, packs_k_, packed_k_, begin, group);
+    const KvRows v = kv_rows(params_.v, packs_v_, packed_v_, begin, group);
+    const auto attend = [&](int64_t first, int64_t last) {
+      for (int s = 0; s < num_states; ++s) {
+        kernels.attend(states[s], k.data + first * k.stride, k.stride, v.data + first * v.stride,
+                       v.stride, static_cast<int>(last - first));
+      }
+    };
+    const int64_t blocks = num_kv_blocks();
+    if (!params_.symbols) {
+      for (int64_t j = 0; j < blocks; ++j) attend(kv_begin(j), kv_end(j));
+    } else {
+      const uint64_t* bits =
+          ConstSymbolsView(params_.symbols).s_row(static_cast<int>(group), static_cast<int>(i));
+      const int64_t most = kMaxKvTokens / block_kv_;  // neighbouring blocks taken together
+      for (int64_t j = next_bit(bits, 0, blocks); j < blocks;) {
+        int64_t last = j + 1;
+        while (last < blocks && last - j < most && get_bit(bits, last)) ++last;
+        attend(kv_begin(j), kv_end(last - 1));
+        j = next_bit(bits, last, blocks);
+      }
+    }
+
+    for (int s = 0, r = 0; r < rows; ++s, r += panel) {
+      float* lse = nullptr;
+      if (params_.lse) {
+        const TensorView& view = params_.lse;
+        lse = view.as<float>() + b * view.stride[0] + h * view.stride[1] + row + r;
+      }
+      kernels.store_outputs(states[s], std::min(panel, rows - r), params_.out.dtype,
+                            const_cast<char*>(element(params_.out, b, row + r, h)),
+                            params_.out.stride[1], lse);
+    }
+  }
+
+  const Context& context_;
+  const AttentionParams& params_;
+  const int64_t batch_;
+  const int64_t tokens_;
+  const int64_t heads_;
+  const int head_dim_;
+  const int64_t kv_tokens_;
+  const int block_q_;
+  const int block_kv_;
+  const bool packs_k_;
+  const bool packs_v_;
+  int64_t group_step_ = 1;  // heads packed at a time
+  float* packed_k_ = nullptr;
+  float* packed_v_ = nullptr;
+  uint64_t* needed_ = nullptr;  // [group_step_][words()]
+  char* threads_ = nullptr;
+};
+
+}  // namespace
+
+size_t attention_workspace_bytes(const Context& context, const AttentionParams& params) {
+  return Attention(context, params).workspace_bytes();
+}
+
+void attention(const Context& context, void* workspace, const AttentionParams& params) {
+  if (params.q.numel() == 0) return;
+  Attention(context, params).run(workspace);
+}
+
+}  // namespace flashomni::cpu

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/checks.h"
+
+#include <initializer_list>
+#include <string>
+
+#include "core/plan.h"
+#include "cpu/packed_weight.h"
+
+namespace flashomni::cpu {
+namespace {
+
+constexpr int kMaxHeadDim = 256;
+
+std::string shape_string(std::initializer_list<int64_t> shape) {
+  std::string s = "[";
+  for (int64_t n : shape) s += (s.size() > 1 ? "," : "") + std::to_string(n);
+  return s + "]";
+}
+
+Status wanted(const std::string& what, const std::string& seen, const std::string& want) {
+  return invalid_argument(what + " is " + seen + ", wanted " + want);
+}
+
+// Exists, has this type and shape, and elements of a row lie next to each other.
+Status check_tensor(const char* name, const TensorView& v, DType dtype,
+                    std::initializer_list<int64_t> shape) {
+  const std::string want = std::string(dtype_name(dtype)) + shape_string(shape);
+  if (!v) return wanted(name, "missing", want);
+  bool same = v.dtype == dtype && v.rank == static_cast<int>(shape.size());
+  int i = 0;
+  for (int64_t n : shape) same = same && v.size(i++) == n;
+  if (!same) return wanted(name, v.to_string(), want);
+  if (v.rank > 0 && v.size(v.rank - 1) > 1 && v.stride[v.rank - 1] != 1) {
+    return wanted("innermost stride of " + std::string(name), std::to_string(v.stride[v.rank - 1]),
+                  "1");
+  }
+  return ok_status();
+}
+
+Status check_optional(const char* name, const TensorView& v, DType dtype,
+                      std::initializer_list<int64_t> shape) {
+  return v ? check_tensor(name, v, dtype, shape) : ok_status();
+}
+
+Status check_rank(const char* name, const TensorView& v, int rank) {
+  if (!v) return wanted(name, "missing", "a tensor of rank " + std::to_string(rank));
+  if (v.rank != rank) return wanted(name, v.to_string(), "rank " + std::to_string(rank));
+  return ok_status();
+}
+
+bool is_float_dtype(DType t) {
+  return t == DType::kF32 || t == DType::kBF16 || t == DType::kF16;
+}
+
+Status check_float_dtype(const char* name, DType t) {
+  if (is_float_dtype(t)) return ok_status();
+  return unsupported("dtype of " + std::string(name) + " is " + dtype_name(t) +
+                     ", wanted f32, bf16 or f16");
+}
+
+// Symbols that exist, for these sizes. `tokens` of queries; kv_tokens < 0: any.
+Status check_symbols(const SymbolsView& symbols, int64_t batch, int64_t heads, int64_t tokens,
+                     int64_t kv_tokens) {
+  if (!symbols) return wanted("symbols", "missing", "both S_c and S_s");
+  FO_RETURN_IF_ERROR(symbols.geometry.validate());
+  const SymbolGeometry& g = symbols.geometry;
+  const auto same = [](const char* name, int64_t seen, int64_t want) {
+    if (seen == want) return ok_status();
+    return wanted(std::string(name) + " of the symbols", std::to_string(seen),
+                  std::to_string(want));
+  };
+  FO_RETURN_IF_ERROR(same("batch", g.batch, batch));
+  FO_RETURN_IF_ERROR(same("heads", g.heads, heads));
+  if (tokens >= 0) FO_RETURN_IF_ERROR(same("q_tokens", g.q_tokens, tokens));
+  if (kv_tokens >= 0) FO_RETURN_IF_ERROR(same("kv_tokens", g.kv_tokens, kv_tokens));
+  return ok_status();
+}
+
+// Half-given symbols are a mistake, not "no symbols".
+Status check_symbols_whole(const SymbolsView& symbols) {
+  if ((symbols.c == nullptr) == (symbols.s == nullptr)) return ok_status();
+  return wanted("symbols", symbols.c ? "S_c without S_s" : "S_s without S_c", "both or neither");
+}
+
+Status check_weight(const KernelTable& kernels, const PackedWeight* weight, int64_t in,
+                    int head_dim, const CpuPackedWeight** out) {
+  if (!weight) return wanted("weight", "missing", "a packed weight");
+  const CpuPackedWeight* w = cpu_weight(weight);
+  if (!w || w->kernels() != &kernels) {
+    return invalid_argument("weight was packed by another backend, wanted one packed by this one");
+  }
+  if (w->in_features() != in) {
+    return wanted("in features of the weight", std::to_string(w->in_features()),
+                  std::to_string(in));
+  }
+  const int64_t group = head_dim > 0 ? head_dim : w->out_features();
+  if (w->group_size() != group) {
+    return wanted("out_head_dim of the weight",
+                  w->has_heads() ? std::to_string(w->group_size()) : "0", std::to_string(head_dim));
+  }
+  *out = w;
+  return ok_status();
+}
+
+Status check_segment(int token_offset, int64_t rows, int64_t tokens) {
+  if (token_offset >= 0 && token_offset + rows <= tokens) return ok_status();
+  return wanted(
+      "segment",
+      "[" + std::to_string(token_offset) + ", " + std::to_string(token_offset + rows) + ")",
+      "a part of the " + std::to_string(tokens) + " tokens");
+}
+
+// Same shape, f32, any strides with contiguous rows.
+Status check_like(const char* name, const TensorView& v, const TensorView& like) {
+  if (!v) return wanted(name, "missing", like.to_string());
+  bool same = v.dtype == DType::kF32 && v.rank == like.rank;
+  for (int i = 0; same && i < v.rank; ++i) same = v.size(i) == like.size(i);
+  if (!same) return wanted(name, v.to_string(), like.to_string());
+  if (v.rank > 0 && v.size(v.rank - 1) > 1 && v.stride[v.rank - 1] != 1) {
+    return wanted("innermost stride of " + std::string(name), std::to_string(v.stride[v.rank - 1]),
+                  "1");
+  }
+  return ok_status();
+}
+
+Status check_f32(const char* name, const TensorView& v) {
+  if (!v) return wanted(name, "missing", "an f32 tensor");
+  return check_like(name, v, [&] {
+    TensorView f32 = v;
+    f32.dtype = DType::kF32;
+    return f32;
+  }());
+}
+
+Status check_range(const char* name, const BlockRange& range, int64_t blocks, bool may_be_empty) {
+  const bool inside = range.begin >= 0 && range.end <= blocks;
+  if (range.size() == 0 ? may_be_empty : inside) return ok_status();
+  return wanted(name, "[" + std::to_string(range.begin) + ", " + std::to_string(range.end) + ")",
+                std::string(may_be_empty ? "a" : "a non-empty") + " range of the " +
+                    std::to_string(blocks) + " blocks");
+}
+
+Status check_count(const char* name, int seen, int most) {
+  if (seen >= 1 && seen <= most) return ok_status();
+  return wanted(name, std::to_string(seen), "1.." + std::to_string(most));
+}
+
+// Outputs of the linear-like operations.
+Status check_result(const TensorView& out, const TensorView& residual, const TensorView& gate,
+                    int64_t batch, int64_t rows, int64_t width) {
+  if (!out && !residual) return wanted("result", "neither out nor residual", "at least one");
+  FO_RETURN_IF_ERROR(check_optional("out", out, DType::kF32, {batch, rows, width}));
+  FO_RETURN_IF_ERROR(check_optional("residual", residual, DType::kF32, {batch, rows, width}));
+  return check_optional("gate", gate, DType::kF32, {batch, width});
+}
+
+Status check_gemm_o_common(const KernelTable& kernels, const GemmOParams& p,
+                           const TensorView& attn) {
+  const int64_t batch = attn.size(0), tokens = attn.size(1), heads = attn.size(2);
+  const int64_t d = attn.size(3);
+  if (d < 1 || d > kMaxHeadDim) {
+    return unsupported("head_dim is " + std::to_string(d) + ", wanted 1.." +
+                       std::to_string(kMaxHeadDim));
+  }
+  int64_t in = heads * d;
+  if (p.mlp) {
+    FO_RETURN_IF_ERROR(check_rank("mlp", p.mlp, 3));
+    FO_RETURN_IF_ERROR(check_tensor("mlp", p.mlp, DType::kF32, {batch, p.rows, p.mlp.size(2)}));
+    in += p.mlp.size(2);
+  }
+  const CpuPackedWeight* w = nullptr;
+  FO_RETURN_IF_ERROR(check_weight(kernels, p.weight, in, 0, &w));
+  FO_RETURN_IF_ERROR(check_segment(p.token_offset, p.rows, tokens));
+  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
+  if (p.symbols) FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, tokens, -1));
+  return ok_status();
+}
+
+Status check_planes(const GemmOParams& p, const TensorView& attn, int64_t width) {
+  FO_RETURN_IF_ERROR(check_count("num_planes", p.num_planes, GemmOParams::kMaxPlanes));
+  for (int m = 0; m < p.num_planes; ++m) {
+    const std::string name = "planes[" + std::to_string(m) + "]";
+    FO_RETURN_IF_ERROR(
+        check_tensor(name.c_str(), p.planes[m], DType::kF32, {attn.size(0), attn.size(1), width}));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Status check_weight_desc(const WeightDesc& desc) {
+  FO_RETURN_IF_ERROR(check_rank("weight", desc.weight, 2));
+  const TensorView& w = desc.weight;
+  FO_RETURN_IF_ERROR(check_float_dtype("weight", w.dtype));
+  if (w.size(0) < 1 || w.size(1) < 1) return wanted("weight", w.to_string(), "a non-empty matrix");
+  FO_RETURN_IF_ERROR(check_tensor("weight", w, w.dtype, {w.size(0), w.size(1)}));
+  if (desc.bias) {
+    FO_RETURN_IF_ERROR(check_float_dtype("bias", desc.bias.dtype));
+    FO_RETURN_IF_ERROR(check_tensor("bias", desc.bias, desc.bias.dtype, {w.size(0)}));
+  }
+  if (desc.out_head_dim < 0 || (desc.out_head_dim > 0 && w.size(0) % desc.out_head_dim != 0)) {
+    return wanted("out_head_dim", std::to_string(desc.out_head_dim),
+                  "0 or a divisor of " + std::to_string(w.size(0)));
+  }
+  return ok_status();
+}
+
+Status check_attention(const AttentionParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("q", p.q, 4));
+  FO_RETURN_IF_ERROR(check_float_dtype("q", p.q.dtype));
+  const int64_t batch = p.q.size(0), tokens = p.q.size(1), heads = p.q.size(2), d = p.q.size(3);
+  if (d < 2 || d > kMaxHeadDim || d % 2 != 0) {
+    return unsupported("head_dim is " + std::to_string(d) + ", wanted an even number in 2.." +
+                       std::to_string(kMaxHeadDim));
+  }
+  FO_RETURN_IF_ERROR(check_tensor("q", p.q, p.q.dtype, {batch, tokens, heads, d}));
+  FO_RETURN_IF_ERROR(check_rank("k", p.k, 4));
+  const int64_t kv = p.k.size(1);
+  if (kv < 1) return wanted("number of key tokens", std::to_string(kv), "at least 1");
+  FO_RETURN_IF_ERROR(check_tensor("k", p.k, p.q.dtype, {batch, kv, heads, d}));
+  FO_RETURN_IF_ERROR(check_tensor("v", p.v, p.q.dtype, {batch, kv, heads, d}));
+  FO_RETURN_IF_ERROR(check_tensor("out", p.out, p.q.dtype, {batch, tokens, heads, d}));
+  FO_RETURN_IF_ERROR(check_optional("lse", p.lse, DType::kF32, {batch, heads, tokens}));
+  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
+  if (!p.symbols) return ok_status();
+  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, tokens, kv));
+  const size_t bytes = plan_bytes(p.symbols.geometry);
+  if (!p.plan || p.plan.bytes < bytes) {
+    return wanted("plan", p.plan ? std::to_string(p.plan.bytes) + " bytes" : "missing",
+                  "the plan of these symbols, " + std::to_string(bytes) + " bytes");
+  }
+  return ok_status();
+}
+
+Status check_linear(const KernelTable& kernels, const LinearParams& p) {
+  if (!p.x) return wanted("x", "missing", "[B,M,K] or [M,K]");
+  if (p.x.rank != 2 && p.x.rank != 3) return wanted("x", p.x.to_string(), "rank 2 or 3");
+  const int64_t batch = p.x.rank == 3 ? p.x.size(0) : 1;
+  const int64_t rows = p.x.size(p.x.rank - 2), in = p.x.size(p.x.rank - 1);
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  const CpuPackedWeight* w = nullptr;
+  FO_RETURN_IF_ERROR(check_weight(kernels, p.weight, in, 0, &w));
+  if (p.x.rank == 3) {
+    return check_result(p.out, p.residual, p.gate, batch, rows, w->out_features());
+  }
+  if (!p.out && !p.residual) return wanted("result", "neither out nor residual", "at least one");
+  FO_RETURN_IF_ERROR(check_optional("out", p.out, DType::kF32, {rows, w->out_features()}));
+  FO_RETURN_IF_ERROR(
+      check_optional("residual", p.residual, DType::kF32, {rows, w->out_features()}));
+  return check_optional("gate", p.gate, DType::kF32, {1, w->out_features()});
+}
+
+Status check_gemm_q(const KernelTable& kernels, const GemmQParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 3));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  FO_RETURN_IF_ERROR(check_rank("out", p.out, 4));
+  const int64_t batch = p.x.size(0), rows = p.x.size(1);
+  const int64_t tokens = p.out.size(1), heads = p.out.size(2), d = p.out.size(3);
+  FO_RETURN_IF_ERROR(check_tensor("out", p.out, DType::kF32, {batch, tokens, heads, d}));
+  if (d < 2 || d > kMaxHeadDim || d % 2 != 0) {
+    return unsupported("head_dim is " + std::to_string(d) + ", wanted an even number in 2.." +
+                       std::to_string(kMaxHeadDim));
+  }
+  const CpuPackedWeight* w = nullptr;
+  FO_RETURN_IF_ERROR(check_weight(kernels, p.weight, p.x.size(2), static_cast<int>(d), &w));
+  if (w->out_features() != heads * d) {
+    return wanted("out features of the weight", std::to_string(w->out_features()),
+                  std::to_string(heads * d));
+  }
+  FO_RETURN_IF_ERROR(check_segment(p.token_offset, rows, tokens));
+  FO_RETURN_IF_ERROR(check_optional("rms_weight", p.rms_weight, DType::kF32, {d}));
+  if (bool(p.rope.cos) != bool(p.rope.sin)) {
+    return wanted("rope", p.rope.cos ? "cos without sin" : "sin without cos", "both or neither");
+  }
+  FO_RETURN_IF_ERROR(check_optional("rope.cos", p.rope.cos, DType::kF32, {tokens, d / 2}));
+  FO_RETURN_IF_ERROR(check_optional("rope.sin", p.rope.sin, DType::kF32, {tokens, d / 2}));
+  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
+  return p.symbols ? check_symbols(p.symbols, batch, heads, tokens, -1) : ok_status();
+}
+
+Status check_gemm_o(const KernelTable& kernels, const GemmOParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("attn", p.attn, 4));
+  FO_RETURN_IF_ERROR(check_f32("attn", p.attn));
+  FO_RETURN_IF_ERROR(check_gemm_o_common(kernels, p, p.attn));
+  const int64_t width = p.weight->out_features();
+  FO_RETURN_IF_ERROR(check_result(p.out, p.residual, p.gate, p.attn.size(0), p.rows, width));
+  return p.symbols ? check_planes(p, p.attn, width) : ok_status();
+}
+
+Status check_gemm_o_update(const KernelTable& kernels, const GemmOUpdateParams& p) {
+  const TensorView& fresh = p.factors[0];
+  FO_RETURN_IF_ERROR(check_rank("factors[0]", fresh, 4));
+  FO_RETURN_IF_ERROR(check_f32("factors[0]", fresh));
+  FO_RETURN_IF_ERROR(check_gemm_o_common(kernels, p.base, fresh));
+  const int64_t width = p.base.weight->out_features();
+  FO_RETURN_IF_ERROR(check_planes(p.base, fresh, width));
+  for (int m = 1; m < p.base.num_planes; ++m) {
+    const std::string name = "factors[" + std::to_string(m) + "]";
+    FO_RETURN_IF_ERROR(check_like(name.c_str(), p.factors[m], fresh));
+    if (p.factors[m].stride[2] != fresh.stride[2]) {
+      return wanted("head stride of " + name, std::to_string(p.factors[m].stride[2]),
+                    "that of factors[0], " + std::to_string(fresh.stride[2]));
+    }
+  }
+  if (!p.base.out && !p.base.residual) return ok_status();
+  return check_result(p.base.out, p.base.residual, p.base.gate, fresh.size(0), p.base.rows, width);
+}
+
+Status check_norm_modulate(const NormModulateParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 3));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  FO_RETURN_IF_ERROR(check_tensor("scale", p.scale, DType::kF32, {p.x.size(0), p.x.size(2)}));
+  FO_RETURN_IF_ERROR(check_tensor("shift", p.shift, DType::kF32, {p.x.size(0), p.x.size(2)}));
+  return check_like("out", p.out, p.x);
+}
+
+Status check_token_mean(const TokenMeanParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  if (p.x.size(1) < 1) return wanted("number of tokens", "0", "at least 1");
+  return check_tensor("out", p.out, DType::kF32, {p.x.size(0), p.x.size(2), p.x.size(3)});
+}
+
+Status check_pool(const PoolParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  if (p.block < 1) return wanted("block", std::to_string(p.block), "at least 1");
+  const int64_t batch = p.x.size(0), heads = p.x.size(2), d = p.x.size(3);
+  const int64_t blocks = ceil_div(p.x.size(1), p.block);
+  FO_RETURN_IF_ERROR(check_optional("mean", p.mean, DType::kF32, {batch, heads, d}));
+  FO_RETURN_IF_ERROR(check_optional("gate", p.gate, DType::kU8, {batch, heads, blocks}));
+  return check_tensor("out", p.out, DType::kF32, {batch, heads, blocks, d});
+}
+
+Status check_block_scores(const BlockScoresParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("q", p.q, 4));
+  FO_RETURN_IF_ERROR(check_f32("q", p.q));
+  FO_RETURN_IF_ERROR(check_rank("k", p.k, 4));
+  const int64_t batch = p.q.size(0), heads = p.q.size(1), d = p.q.size(3);
+  FO_RETURN_IF_ERROR(check_tensor("k", p.k, DType::kF32, {batch, heads, p.k.size(2), d}));
+  return check_tensor("out", p.out, DType::kF32, {batch, heads, p.q.size(2), p.k.size(2)});
+}
+
+Status check_select_cached_rows(const SelectCachedRowsParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 4));
+  const int64_t batch = p.scores.size(0), heads = p.scores.size(1);
+  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
+  const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
+  FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
+  FO_RETURN_IF_ERROR(check_range("text_q", p.text_q, nq, false));
+  FO_RETURN_IF_ERROR(check_range("text_kv", p.text_kv, nkv, false));
+  return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});
+}
+
+Status check_select_kv_blocks(const SelectKvBlocksParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 4));
+  const int64_t batch = p.scores.size(0), heads = p.scores.size(1);
+  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
+  const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
+  FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, nq, true));
+  FO_RETURN_IF_ERROR(check_range("keep_kv", p.keep_kv, nkv, true));
+  FO_RETURN_IF_ERROR(check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq}));
+  return check_optional("gate_kv", p.gate_kv, DType::kU8, {batch, heads, nkv});
+}
+
+Status check_taylor_update(const TaylorUpdateParams& p) {
+  FO_RETURN_IF_ERROR(check_f32("feature", p.feature));
+  FO_RETURN_IF_ERROR(check_count("count", p.count, TaylorUpdateParams::kMaxFactors));
+  for (int i = 0; i < p.count; ++i) {
+    const std::string name = "factors[" + std::to_string(i) + "]";
+    FO_RETURN_IF_ERROR(check_like(name.c_str(), p.factors[i], p.feature));
+  }
+  return ok_status();
+}
+
+Status check_taylor_forecast(const TaylorForecastParams& p) {
+  FO_RETURN_IF_ERROR(check_count("count", p.count, TaylorUpdateParams::kMaxFactors));
+  FO_RETURN_IF_ERROR(check_rank("factors[0]", p.factors[0], 3));
+  const TensorView& f = p.factors[0];
+  for (int i = 0; i < p.count; ++i) {
+    const std::string name = "factors[" + std::to_string(i) + "]";
+    FO_RETURN_IF_ERROR(
+        check_tensor(name.c_str(), p.factors[i], DType::kF32, {f.size(0), f.size(1), f.size(2)}));
+  }
+  return check_result(p.out, p.residual, p.gate, f.size(0), f.size(1), f.size(2));
+}
+
+Status check_activation(const ActivationParams& p) {
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  return check_like("out", p.out, p.x);
+}
+
+Status check_combine(const CombineParams& p) {
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  if (p.y) FO_RETURN_IF_ERROR(check_like("y", p.y, p.x));
+  if (p.z) FO_RETURN_IF_ERROR(check_like("z", p.z, p.x));
+  return check_like("out", p.out, p.x);
+}
+
+Status check_copy(const CopyParams& p) {
+  if (!p.src) return wanted("src", "missing", "a tensor");
+  if (!p.dst) return wanted("dst", "missing", p.src.to_string());
+  bool same = p.dst.dtype == p.src.dtype && p.dst.rank == p.src.rank;
+  for (int i = 0; same && i < p.src.rank; ++i) same = p.dst.size(i) == p.src.size(i);
+  return same ? ok_status() : wanted("dst", p.dst.to_string(), p.src.to_string());
+}
+
+Status check_symbols_given(const SymbolsView& symbols) {
+  if (!symbols) return wanted("symbols", "missing", "both S_c and S_s");
+  return symbols.geometry.validate();
+}
+
+Status check_plan(const PlanParams& p) {
+  FO_RETURN_IF_ERROR(check_symbols_given(p.symbols));
+  const size_t bytes = plan_bytes(p.symbols.geometry);
+  if (p.plan && p.plan.bytes >= bytes && reinterpret_cast<uintptr_t>(p.plan.data) % 8 == 0) {
+    return ok_status();
+  }
+  const bool misaligned = reinterpret_cast<uintptr_t>(p.plan.data) % 8 != 0;
+  return wanted("plan",
+                !p.plan ? "missing"
+                        : std::to_string(p.plan.bytes) + " bytes" +
+                              (misaligned ? " at an address that is no multiple of 8" : ""),
+                std::to_string(bytes) + " bytes at a multiple of 8");
+}
+
+Status check_workspace(const char* operation, const Exec& exec, size_t bytes) {
+  if (exec.workspace && exec.workspace_bytes >= bytes) return ok_status();
+  return wanted("workspace of " + std::string(operation),
+                exec.workspace ? std::to_string(exec.workspace_bytes) + " bytes" : "missing",
+                std::to_string(bytes) + " bytes");
+}
+
+}  // namespace flashomni::cpu

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the CPU backend asks of the arguments of every operation. Messages name the tensor, what was
+// seen and what was wanted. A check passes exactly when the operation can run.
+#pragma once
+
+#include "cpu/context.h"
+#include "flashomni/backend.h"
+
+namespace flashomni::cpu {
+
+Status check_weight_desc(const WeightDesc& desc);
+
+Status check_attention(const AttentionParams& params);
+Status check_linear(const KernelTable& kernels, const LinearParams& params);
+Status check_gemm_q(const KernelTable& kernels, const GemmQParams& params);
+Status check_gemm_o(const KernelTable& kernels, const GemmOParams& params);
+Status check_gemm_o_update(const KernelTable& kernels, const GemmOUpdateParams& params);
+
+Status check_norm_modulate(const NormModulateParams& params);
+Status check_token_mean(const TokenMeanParams& params);
+Status check_pool(const PoolParams& params);
+Status check_block_scores(const BlockScoresParams& params);
+Status check_select_cached_rows(const SelectCachedRowsParams& params);
+Status check_select_kv_blocks(const SelectKvBlocksParams& params);
+Status check_taylor_update(const TaylorUpdateParams& params);
+Status check_taylor_forecast(const TaylorForecastParams& params);
+Status check_activation(const ActivationParams& params);
+Status check_combine(const CombineParams& params);
+Status check_copy(const CopyParams& params);
+
+Status check_symbols_given(const SymbolsView& symbols);
+Status check_plan(const PlanParams& params);
+Status check_workspace(const char* operation, const Exec& exec, size_t wanted);
+
+}  // namespace flashomni::cpu

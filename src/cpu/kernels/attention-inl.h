@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Flash-style attention on transposed tiles. A panel of query rows lies across the lanes:
+//   S^T[tokens][rows] = K Q^T,   P^T = 2^(S^T - max),   out^T[d][rows] += V^T P^T,
+// so maxima and sums are lane-wise, both products broadcast K and V straight from token-major
+// memory, and a ragged number of keys is simply fewer rows of S^T. The softmax steps over groups of
+// 32 tokens, the smallest symbol block, whatever the block size in use; this is why all-ones
+// symbols of any block size give the bits of dense attention.
+#if defined(FLASHOMNI_CPU_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FLASHOMNI_CPU_ATTENTION_INL_H_
+#undef FLASHOMNI_CPU_ATTENTION_INL_H_
+#else
+#define FLASHOMNI_CPU_ATTENTION_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/kernels/gemm-inl.h"
+#include "cpu/kernels/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace flashomni::cpu::HWY_NAMESPACE {
+
+// Tokens of one softmax step.
+inline constexpr int kStep = 32;
+
+// The reference maximum moves only when a score exceeds it by more than this (in log2 units): sums
+// then stay below 2^8 per key, and rescaling the outputs becomes rare.
+inline constexpr float kMaxSlack = 8.f;
+
+// Raises the reference maximum of the lanes whose score in p[tokens][kPanel] exceeds it by more
+// than kMaxSlack, and says whether there are any; alpha = 2^(old - new), 1 in the other lanes.
+HWY_INLINE bool raise_maximum(const float* p, int tokens, float* max, VF (&alpha)[kPanelVectors]) {
+  const F32 d;
+  VF top[kPanelVectors];
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) top[v] = hn::LoadU(d, p + v * kLanes);
+  for (int t = 1; t < tokens; ++t) {
+    FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+      top[v] = hn::Max(top[v], hn::LoadU(d, p + t * kPanel + v * kLanes));
+    }
+  }
+  bool raised = false;
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+    const VF old = hn::LoadU(d, max + v * kLanes);
+    const auto higher = hn::Gt(top[v], hn::Add(old, hn::Set(d, kMaxSlack)));
+    raised |= !hn::AllFalse(d, higher);
+    top[v] = hn::IfThenElse(higher, top[v], old);
+  }
+  if (!raised) return false;
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+    const VF old = hn::LoadU(d, max + v * kLanes);
+    // Lanes that stay have difference 0 even where both are -inf (the subtraction would give NaN).
+    const VF difference = hn::IfThenZeroElse(hn::Eq(top[v], old), hn::Sub(old, top[v]));
+    alpha[v] = exp2_v(difference);
+    hn::StoreU(top[v], d, max + v * kLanes);
+  }
+  return true;
+}
+
+// rows[n][kPanel] *= alpha
+HWY_INLINE void scale_lanes(float* rows, int n, const VF (&alpha)[kPanelVectors]) {
+  const F32 d;
+  for (int i = 0; i < n; ++i) {
+    FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+      float* x = rows + i * kPanel + v * kLanes;
+      hn::StoreU(hn::Mul(hn::LoadU(d, x), alpha[v]), d, x);
+    }
+  }
+}
+
+// p[tokens][kPanel] = 2^(p - max) in place, sum += their total. The partial sum of a step is taken
+// first: over thousands of tokens that keeps the rounding error of the sum small.
+HWY_INLINE void exponentials(float* p, int tokens, const float* max, float* sum) {
+  const F32 d;
+  VF reference[kPanelVectors], part[kPanelVectors];
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+    reference[v] = hn::LoadU(d, max + v * kLanes);
+    part[v] = hn::Zero(d);
+  }
+  for (int t = 0; t < tokens; ++t) {
+    FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+      float* x = p + t * kPanel + v * kLanes;
+      const VF y = exp2_v(hn::Sub(hn::LoadU(d, x), reference[v]));
+      part[v] = hn::Add(part[v], y);
+      hn::StoreU(y, d, x);
+    }
+  }
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+    hn::StoreU(hn::Add(hn::LoadU(d, sum + v * kLanes), part[v]), d, sum + v * kLanes);
+  }
+}
+
+HWY_INLINE void attend(const AttentionState& state, const float* k, int64_t k_stride,
+                       const float* v, int64_t v_stride, int tokens) {
+  // out^T += V^T P^T for tokens [begin, end). Put off until a rescale forces it, so that out^T is
+  // loaded and stored as rarely as possible.
+  const auto add_values = [&](int begin, int end) HWY_ATTR {
+    if (begin == end) return;
+    const GemmSpan span{v + begin * v_stride, state.p + begin * kPanel, end - begin};
+    gemm_rows<LeftLayout::kColumnMajor>(&span, 1, v_stride, state.head_dim, state.out_t, true);
+  };
+  int pending = 0;
+  for (int t = 0; t < tokens; t += kStep) {
+    const int n = std::min(kStep, tokens - t);
+    float* p = state.p + t * kPanel;
+    const GemmSpan span{k + t * k_stride, state.q_t, state.head_dim};
+    gemm_rows<LeftLayout::kRowMajor>(&span, 1, k_stride, n, p, false);
+    VF alpha[kPanelVectors];
+    if (raise_maximum(p, n, state.max, alpha)) {
+      add_values(pending, t);
+      pending = t;
+      scale_lanes(state.out_t, state.head_dim, alpha);
+      scale_lanes(state.sum, 1, alpha);
+    }
+    exponentials(p, n, state.max, state.sum);
+  }
+  add_values(pending, tokens);
+}
+
+HWY_INLINE void load_queries(DType dtype, const void* q, int64_t stride, int rows, int d,
+                             float scale, float* q_t) {
+  with_element(dtype, [&](auto element) HWY_ATTR {
+    using E = decltype(element);
+    const auto* src = static_cast<const typename E::Type*>(q);
+    const VF factor = hn::Set(F32(), scale);
+    HWY_ALIGN float lane[kLanes];
+    for (int r = 0; r < kPanel; ++r) {
+      for (int i = 0; i < d; i += kLanes) {
+        const int n = std::min(kLanes, d - i);
+        const VF x = r < rows ? hn::Mul(E::load(src + r * stride + i, n), factor) : hn::Zero(F32());
+        hn::StoreU(x, F32(), lane);
+        for (int j = 0; j < n; ++j) q_t[(i + j) * kPanel + r] = lane[j];
+      }
+    }
+  });
+}
+
+HWY_INLINE void store_outputs(const AttentionState& state, int rows, DType dtype, void* out,
+                              int64_t stride, float* lse) {
+  with_element(dtype, [&](auto element) HWY_ATTR {
+    using E = decltype(element);
+    auto* dst = static_cast<typename E::Type*>(out);
+    HWY_ALIGN float lane[kLanes];
+    for (int r = 0; r < rows; ++r) {
+      // A row without any key (which valid symbols exclude) gives zeros.
+      const float inverse = state.sum[r] == 0.f ? 0.f : 1.f / state.sum[r];
+      for (int i = 0; i < state.head_dim; i += kLanes) {
+        const int n = std::min(kLanes, state.head_dim - i);
+        for (int j = 0; j < n; ++j) lane[j] = state.out_t[(i + j) * kPanel + r] * inverse;
+        E::store(hn::LoadU(F32(), lane), dst + r * stride + i, n);
+      }
+      if (lse) lse[r] = (state.max[r] + std::log2(state.sum[r])) * 0.6931471805599453f;
+    }
+  });
+}
+
+}  // namespace flashomni::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // FLASHOMNI_CPU_ATTENTION_INL_H_

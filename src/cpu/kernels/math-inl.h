@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exponentials and the activations made from them. Both reduce to 2^n * P(f) with |f| <= 1/2 and a
+// polynomial of relative error 5e-9; with the rounding of the evaluation the result is within 2
+// ulp.
+#if defined(FLASHOMNI_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FLASHOMNI_CPU_MATH_INL_H_
+#undef FLASHOMNI_CPU_MATH_INL_H_
+#else
+#define FLASHOMNI_CPU_MATH_INL_H_
+#endif
+
+#include "cpu/kernels/simd-inl.h"
+#include "flashomni/ops.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace flashomni::cpu::HWY_NAMESPACE {
+
+// 1 + f (c0 + c1 f + ...): exactly 1 at f = 0, so that rescaling by 2^0 changes nothing.
+HWY_INLINE VF one_plus_polynomial(VF f, const float (&c)[6]) {
+  const F32 d;
+  VF p = hn::Set(d, c[5]);
+  FO_UNROLL for (int i = 4; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, c[i]));
+  return hn::MulAdd(p, f, hn::Set(d, 1.f));
+}
+
+// p * 2^n for integral n, where 0.7 < p < 1.5. REQUIRES -126 <= n <= 127.
+HWY_INLINE VF scale_by_power(VF p, VF n) {
+  const F32 d;
+  const I32 di;
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+}
+
+// 2^x, and 0 where x < -126 (no denormals: they would slow the product that follows). NaN stays
+// NaN. REQUIRES x <= 127.
+HWY_INLINE VF exp2_v(VF x) {
+  static constexpr float kC[6] = {0.6931471880262288f,    0.24022650760568126f,
+                                  0.05550357114219078f,   0.009618082557277852f,
+                                  0.0013390863364671234f, 0.0001545316294512069f};
+  const F32 d;
+  const VF n = hn::Round(x);
+  const VF p = one_plus_polynomial(hn::Sub(x, n), kC);
+  const VF y = scale_by_power(p, n);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.f)), y);
+}
+
+// e^x, 0 below -87.3, clamped to e^88 above.
+HWY_INLINE VF exp_v(VF x) {
+  static constexpr float kC[6] = {1.0000000107765001f,  0.5000000013463886f,
+                                  0.1666650521114506f,  0.041666464944505696f,
+                                  0.00836915395971191f, 0.0013933647862928863f};
+  const F32 d;
+  x = hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.f)), hn::Set(d, 88.f), x);
+  const VF n = hn::Round(hn::Mul(x, hn::Set(d, 1.4426950408889634f)));
+  // x - n ln 2 with ln 2 in two parts: n times the first is exact.
+  VF f = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), x);
+  f = hn::NegMulAdd(n, hn::Set(d, 1.42860682030941723e-6f), f);
+  const VF y = scale_by_power(one_plus_polynomial(f, kC), n);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), y);
+}
+
+// x / (1 + e^-z)
+HWY_INLINE VF times_sigmoid(VF x, VF z) {
+  const F32 d;
+  return hn::Div(x, hn::Add(hn::Set(d, 1.f), exp_v(hn::Neg(z))));
+}
+
+struct ActNone {
+  static HWY_INLINE VF apply(VF x) { return x; }
+};
+struct ActSilu {
+  static HWY_INLINE VF apply(VF x) { return times_sigmoid(x, x); }
+};
+// x/2 (1 + tanh u) = x / (1 + e^-2u), which loses nothing for negative x.
+struct ActGeluTanh {
+  static HWY_INLINE VF apply(VF x) {
+    const F32 d;
+    const VF cubic = hn::MulAdd(hn::Mul(x, x), hn::Set(d, 0.044715f), hn::Set(d, 1.f));
+    return times_sigmoid(x, hn::Mul(hn::Mul(x, cubic), hn::Set(d, 1.5957691216057308f)));
+  }
+};
+
+template <class F>
+HWY_INLINE void with_activation(Activation kind, const F& f) {
+  switch (kind) {
+    case Activation::kGeluTanh:
+      return f(ActGeluTanh());
+    case Activation::kSilu:
+      return f(ActSilu());
+    case Activation::kNone:
+      return f(ActNone());
+  }
+}
+
+}  // namespace flashomni::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // FLASHOMNI_CPU_MATH_INL_H_

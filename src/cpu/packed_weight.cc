@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/packed_weight.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/checks.h"
+
+namespace flashomni::cpu {
+namespace {
+
+// dst[k][j] = src[j][k] for `cols` <= panel columns; the other columns of the panel stay zero.
+template <class T>
+void pack_panel(const T* src, int64_t stride, int64_t cols, int64_t in, int64_t panel, T* dst) {
+  // Square tiles, so that both the strided reads and the writes stay within a few cache lines.
+  constexpr int64_t kTile = 16;
+  for (int64_t k0 = 0; k0 < in; k0 += kTile) {
+    const int64_t k1 = std::min(in, k0 + kTile);
+    for (int64_t j = 0; j < cols; ++j) {
+      for (int64_t k = k0; k < k1; ++k) dst[k * panel + j] = src[j * stride + k];
+    }
+  }
+}
+
+}  // namespace
+
+void CpuPackedWeight::Free::operator()(void* p) const {
+  std::free(p);
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuPackedWeight::pack(const Context& context,
+                                                                  const WeightDesc& desc) {
+  FO_RETURN_IF_ERROR(check_weight_desc(desc));
+  const TensorView& w = desc.weight;
+  auto packed = std::make_shared<CpuPackedWeight>();
+  const int64_t panel = context.kernels.panel;
+  packed->kernels_ = &context.kernels;
+  packed->dtype_ = w.dtype;
+  packed->out_ = w.size(0);
+  packed->in_ = w.size(1);
+  packed->group_size_ = desc.out_head_dim > 0 ? desc.out_head_dim : w.size(0);
+  packed->panels_per_group_ = ceil_div(packed->group_size_, panel);
+
+  const int64_t num_panels = packed->num_panels();
+  const size_t element = dtype_bytes(w.dtype);
+  const size_t panel_bytes = static_cast<size_t>(packed->in_ * panel) * element;
+  const size_t panels_bytes = align_up(static_cast<size_t>(num_panels) * panel_bytes);
+  packed->bytes_ = panels_bytes + float_bytes(num_panels * panel);
+  packed->memory_.reset(std::aligned_alloc(kAlignment, packed->bytes_));
+  if (!packed->memory_) {
+    return out_of_memory("packing a weight needs " + std::to_string(packed->bytes_) + " bytes");
+  }
+  std::memset(packed->memory_.get(), 0, packed->bytes_);
+  packed->panels_ = static_cast<char*>(packed->memory_.get());
+  packed->bias_ = reinterpret_cast<float*>(packed->panels_ + panels_bytes);
+
+  context.pool.run(num_panels, [&](int64_t p, int) {
+    const int64_t group = p / packed->panels_per_group_;
+    const int64_t within = p % packed->panels_per_group_ * panel;
+    const int64_t first = group * packed->group_size_ + within;
+    const int64_t cols = std::min(panel, packed->group_size_ - within);
+    char* dst = packed->panels_ + static_cast<size_t>(p) * panel_bytes;
+    const char* src =
+        static_cast<const char*>(w.data) + static_cast<size_t>(first * w.stride[0]) * element;
+    if (w.dtype == DType::kF32) {
+      pack_panel(reinterpret_cast<const float*>(src), w.stride[0], cols, packed->in_, panel,
+                 reinterpret_cast<float*>(dst));
+    } else {
+      pack_panel(reinterpret_cast<const uint16_t*>(src), w.stride[0], cols, packed->in_, panel,
+                 reinterpret_cast<uint16_t*>(dst));
+    }
+    if (desc.bias) {
+      const char* bias = static_cast<const char*>(desc.bias.data) +
+                         static_cast<size_t>(first) * dtype_bytes(desc.bias.dtype);
+      context.kernels.to_f32(desc.bias.dtype, bias, packed->bias_ + p * panel, cols);
+    }
+  });
+  return std::shared_ptr<const PackedWeight>(std::move(packed));
+}
+
+const float* CpuPackedWeight::rows(int64_t panel_index, int64_t k, int64_t count,
+                                   float* scratch) const {
+  const int64_t panel = kernels_->panel;
+  const char* src =
+      panels_ + static_cast<size_t>((panel_index * in_ + k) * panel) * dtype_bytes(dtype_);
+  if (dtype_ == DType::kF32) return reinterpret_cast<const float*>(src);
+  kernels_->to_f32(dtype_, src, scratch, count * panel);
+  return scratch;
+}
+
+const CpuPackedWeight* cpu_weight(const PackedWeight* weight) {
+  return dynamic_cast<const CpuPackedWeight*>(weight);
+}
+
+}  // namespace flashomni::cpu
