@@ -54,6 +54,14 @@ struct LayerState {
   }
 };
 
+// [B, N, H, d] as [B, N, H*d]. REQUIRES contiguous heads.
+TensorView merge_heads(TensorView v) {
+  v.rank = 3;
+  v.shape[2] *= v.shape[3];
+  v.stride[2] = 1;
+  return v;
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -309,9 +317,9 @@ Status Engine::attention(int layer, AttentionParams p) {
     if (e.cache.features && !e.options.sparse_gemm_o) {
       // The dense projection needs every tile: forecast all, then overwrite the computed ones.
       TaylorForecastParams f{.count = s.features.count()};
-      for (int m = 0; m < f.count; ++m) f.factors[m] = s.features.factor(m);
+      for (int m = 0; m < f.count; ++m) f.factors[m] = merge_heads(s.features.factor(m));
       s.features.coefficients(e.step, f.coefficients);
-      f.out = p.out;
+      f.out = merge_heads(p.out);
       FO_RETURN_IF_ERROR(e.backend.taylor_forecast(e.exec, f));
     }
     p.symbols = s.symbols;

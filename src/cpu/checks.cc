@@ -133,12 +133,11 @@ Status check_f32(const char* name, const TensorView& v) {
   }());
 }
 
-Status check_range(const char* name, const BlockRange& range, int64_t blocks, bool may_be_empty) {
+Status check_range(const char* name, const BlockRange& range, int64_t blocks) {
   const bool inside = range.begin >= 0 && range.end <= blocks;
-  if (range.size() == 0 ? may_be_empty : inside) return ok_status();
+  if (range.size() == 0 || inside) return ok_status();
   return wanted(name, "[" + std::to_string(range.begin) + ", " + std::to_string(range.end) + ")",
-                std::string(may_be_empty ? "a" : "a non-empty") + " range of the " +
-                    std::to_string(blocks) + " blocks");
+                "a range of the " + std::to_string(blocks) + " blocks");
 }
 
 Status check_count(const char* name, int seen, int most) {
@@ -348,8 +347,8 @@ Status check_select_cached_rows(const SelectCachedRowsParams& p) {
   FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
   const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
   FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
-  FO_RETURN_IF_ERROR(check_range("text_q", p.text_q, nq, false));
-  FO_RETURN_IF_ERROR(check_range("text_kv", p.text_kv, nkv, false));
+  FO_RETURN_IF_ERROR(check_range("text_q", p.text_q, nq));
+  FO_RETURN_IF_ERROR(check_range("text_kv", p.text_kv, nkv));
   return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});
 }
 
@@ -359,8 +358,8 @@ Status check_select_kv_blocks(const SelectKvBlocksParams& p) {
   FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
   const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
   FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
-  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, nq, true));
-  FO_RETURN_IF_ERROR(check_range("keep_kv", p.keep_kv, nkv, true));
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, nq));
+  FO_RETURN_IF_ERROR(check_range("keep_kv", p.keep_kv, nkv));
   FO_RETURN_IF_ERROR(check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq}));
   return check_optional("gate_kv", p.gate_kv, DType::kU8, {batch, heads, nkv});
 }

@@ -180,6 +180,7 @@ void select_cached_rows(const Context& context, void* scratch,
     uint64_t* row = params.symbols.c + group * g.c_words();
     std::fill_n(row, g.c_words(), 0);
     for (int i = 0; i < g.num_q_blocks(); ++i) set_bit(row, i, true);
+    if (params.theta < 0 || params.text_q.size() == 0 || params.text_kv.size() == 0) return;
     const int64_t n = text_scores(params, b, h, u, w, index);
     if (n == 0) return;
     if (params.mode == TextScoreMode::kSoftmaxOfSum) {
