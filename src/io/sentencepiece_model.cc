@@ -110,18 +110,20 @@ class TrieCheck {
     if (const char* error = enter(0)) return error;
     while (!path_.empty()) {
       Step& step = path_.back();
+      while (step.next_byte < 256 && label(step.base ^ step.next_byte) != step.next_byte) {
+        ++step.next_byte;
+      }
       if (step.next_byte == 256) {
         if (const char* error = finish()) return error;
         continue;
       }
       const uint32_t child = step.base ^ step.next_byte;
-      const bool is_child = label(child) == step.next_byte;
-      if (is_child && matches_[child] == kUnseen) {
+      if (matches_[child] == kUnseen) {
         if (const char* error = enter(child)) return error;
         continue;  // and come back to the same byte when it is finished
       }
-      if (is_child && matches_[child] == kOnPath) return "the trie has a cycle";
-      if (is_child) step.matches_below = std::max<int>(step.matches_below, matches_[child]);
+      if (matches_[child] == kOnPath) return "the trie has a cycle";
+      step.matches_below = std::max<int>(step.matches_below, matches_[child]);
       ++step.next_byte;
     }
     return nullptr;

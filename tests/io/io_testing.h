@@ -55,6 +55,7 @@ inline Bytes to_bytes(const std::string& text) {
 }
 
 inline void put_file(const std::string& path, const Bytes& bytes) {
+  std::filesystem::remove(path);  // cutting an old file to nothing makes some file systems sync
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
