@@ -56,6 +56,54 @@ TEST(AttentionProperty, EveryHeadDimAndRaggedEnd) {
   }
 }
 
+// Row strides that are a large power of two, which kernels may copy out of the way of the caches.
+TEST(AttentionProperty, PowerOfTwoRows) {
+  uint64_t seed = 20100;
+  for (auto [heads, d] : {std::pair(4, 64), std::pair(2, 128), std::pair(8, 32)}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      AttentionCase c;
+      c.seed = ++seed;
+      c.geometry = {.batch = 2,
+                    .heads = heads,
+                    .q_tokens = 70,
+                    .kv_tokens = 70,
+                    .block_q = 32,
+                    .block_kv = 32};
+      c.head_dim = d;
+      c.dtype = dtype;
+      c.pattern = Pattern::kDeadColumns;
+      expect_right(c);
+    }
+  }
+}
+
+// More blocks than bits in a word of symbols, one way and the other, and more heads.
+TEST(AttentionProperty, ManyBlocksAndHeads) {
+  AttentionCase c;
+  c.head_dim = 8;
+  for (Pattern pattern : {Pattern::kBoth, Pattern::kOneActive, Pattern::kLastBlock}) {
+    c.pattern = pattern;
+    c.seed = 20200 + static_cast<uint64_t>(pattern);
+    c.geometry = {.heads = 2, .q_tokens = 40, .kv_tokens = 2235, .block_q = 32, .block_kv = 32};
+    expect_right(c);
+    c.geometry = {.heads = 2, .q_tokens = 2235, .kv_tokens = 40, .block_q = 32, .block_kv = 32};
+    expect_right(c);
+    c.geometry = {.heads = 70, .q_tokens = 40, .kv_tokens = 40, .block_q = 32, .block_kv = 32};
+    expect_right(c);
+  }
+}
+
+// The running maximum of an online softmax must be raised again and again.
+TEST(AttentionProperty, RisingScores) {
+  for (uint64_t seed = 20300; seed < 20312; ++seed) {
+    AttentionCase c = random_attention_case(seed, Pattern::kRandomS);
+    c.rising = true;
+    c.dtype = DType::kF32;
+    c.geometry.kv_tokens = 300;
+    expect_right(c);
+  }
+}
+
 // One row block: every skipped kv block is needed by nobody, so all of them are NaN.
 TEST(AttentionProperty, SkippedBlocksAreNeverRead) {
   for (uint64_t seed = 21000; seed < 21012; ++seed) {

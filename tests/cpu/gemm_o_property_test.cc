@@ -45,6 +45,48 @@ TEST_P(GemmOPatterns, UpdateMatchesTheOracle) {
 INSTANTIATE_TEST_SUITE_P(All, GemmOPatterns, testing::ValuesIn(kPatterns),
                          [](const auto& p) { return pattern_name(p.param); });
 
+// More rows, features and columns than a task holds at a time; power-of-two strides among them.
+TEST(GemmOProperty, LargerThanOneTask) {
+  uint64_t seed = 230000;
+  for (int head_dim : {64, 72}) {
+    for (bool update : {false, true}) {
+      GemmOCase c;
+      c.seed = ++seed;
+      c.update = update;
+      c.geometry = {.heads = 8, .q_tokens = 290, .kv_tokens = 290, .block_q = 64, .block_kv = 64};
+      c.token_offset = 13;
+      c.rows = 270;
+      c.head_dim = head_dim;
+      c.mlp_features = 4 * head_dim;
+      c.width = head_dim == 64 ? 256 : 290;
+      c.num_planes = 2;
+      c.pattern = Pattern::kRandomC;
+      c.weight_dtype = DType::kBF16;
+      expect_right(c);
+    }
+  }
+}
+
+// More row blocks than bits in a word of symbols, and more heads.
+TEST(GemmOProperty, ManyBlocksAndHeads) {
+  for (bool update : {false, true}) {
+    GemmOCase c;
+    c.seed = 231000 + update;
+    c.update = update;
+    c.head_dim = 4;
+    c.width = 9;
+    c.num_planes = 2;
+    c.pattern = Pattern::kRandomC;
+    c.geometry = {.heads = 2, .q_tokens = 2235, .kv_tokens = 2235, .block_q = 32, .block_kv = 32};
+    c.token_offset = 40;
+    c.rows = 2190;
+    expect_right(c);
+    c.geometry = {.heads = 150, .q_tokens = 70, .kv_tokens = 70, .block_q = 32, .block_kv = 32};
+    c.rows = 30;
+    expect_right(c);
+  }
+}
+
 // With all heads active the bias planes are b and nothing else, and b is added as densely.
 TEST(GemmOExactness, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 240000; seed < 240016; ++seed) {

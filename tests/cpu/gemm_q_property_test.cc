@@ -53,6 +53,39 @@ TEST(GemmQProperty, EveryHeadDim) {
   }
 }
 
+// More rows, features and columns than a task holds at a time; power-of-two strides among them.
+TEST(GemmQProperty, LargerThanOneTask) {
+  uint64_t seed = 120100;
+  for (int in_features : {256, 300, 512}) {
+    GemmQCase c;
+    c.seed = ++seed;
+    c.geometry = {.heads = 5, .q_tokens = 290, .kv_tokens = 290, .block_q = 64, .block_kv = 64};
+    c.token_offset = 13;
+    c.rows = 270;
+    c.in_features = in_features;
+    c.head_dim = in_features == 300 ? 72 : 64;
+    c.pattern = Pattern::kRandomC;
+    c.weight_dtype = DType::kBF16;
+    expect_right(c);
+  }
+}
+
+// More row blocks than bits in a word of symbols, and more heads.
+TEST(GemmQProperty, ManyBlocksAndHeads) {
+  GemmQCase c;
+  c.seed = 120200;
+  c.in_features = 7;
+  c.head_dim = 4;
+  c.pattern = Pattern::kRandomC;
+  c.geometry = {.heads = 2, .q_tokens = 2235, .kv_tokens = 2235, .block_q = 32, .block_kv = 32};
+  c.token_offset = 40;
+  c.rows = 2190;
+  expect_right(c);
+  c.geometry = {.heads = 70, .q_tokens = 70, .kv_tokens = 70, .block_q = 32, .block_kv = 32};
+  c.rows = 30;
+  expect_right(c);
+}
+
 TEST(GemmQExactness, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 121000; seed < 121016; ++seed) {
     GemmQCase c = random_gemm_q_case(seed, Pattern::kAllOnes);

@@ -182,15 +182,31 @@ testing::AssertionResult check(const LinearOutcome& outcome, const LinearTruth& 
   return testing::AssertionSuccess();
 }
 
+void expect_right(const LinearCase& c) {
+  const LinearData data = make_data(c);
+  const LinearTruth truth = make_truth(c, data);
+  for (const std::string& isa : cpu_isas()) {
+    SCOPED_TRACE(c.text() + " isa=" + isa);
+    EXPECT_TRUE(check(run(cpu_backend(isa), c, data), truth));
+  }
+}
+
 TEST(LinearProperty, MatchesTheOracle) {
-  for (uint64_t seed = 300000; seed < 300080; ++seed) {
-    const LinearCase c = random_linear_case(seed);
-    const LinearData data = make_data(c);
-    const LinearTruth truth = make_truth(c, data);
-    for (const std::string& isa : cpu_isas()) {
-      SCOPED_TRACE(c.text() + " isa=" + isa);
-      EXPECT_TRUE(check(run(cpu_backend(isa), c, data), truth));
-    }
+  for (uint64_t seed = 300000; seed < 300080; ++seed) expect_right(random_linear_case(seed));
+}
+
+// More rows, features and columns than a task holds at a time; power-of-two strides among them.
+TEST(LinearProperty, LargerThanOneTask) {
+  uint64_t seed = 300100;
+  for (int in_features : {256, 600, 768}) {
+    LinearCase c;
+    c.seed = ++seed;
+    c.rows = 270;
+    c.in_features = in_features;
+    c.out_features = in_features == 600 ? 290 : 256;
+    c.weight_dtype = DType::kBF16;
+    c.residual = c.gate = true;
+    expect_right(c);
   }
 }
 

@@ -300,6 +300,7 @@ TEST(SelectProperty, CachedRowsMatchTheOracle) {
     SelectCase c = random_select_case(seed);
     c.rule = SelectRule::kDropCdf;
     c.parameter = std::min(c.parameter, 0.95f);
+    if (seed % 10 == 0) c.text_q = c.text_kv = {};  // then nothing may be cached
     const SymbolGeometry& g = c.geometry;
     const Bits truth = oracle_rows(c, c.scores, c.parameter);
     const std::vector<bool> is_decided =

@@ -30,6 +30,7 @@ struct AttentionCase {
   Pattern pattern = Pattern::kAllOnes;
   bool with_lse = true;
   float scale = 0;
+  bool rising = false;  // scores grow along the keys, to hundreds
   Placement placement;
 
   std::string text() const {
@@ -38,7 +39,7 @@ struct AttentionCase {
       << " n=" << geometry.q_tokens << " nkv=" << geometry.kv_tokens << " d=" << head_dim
       << " block=" << geometry.block_q << "x" << geometry.block_kv << " " << dtype_name(dtype)
       << " " << (sparse ? pattern_name(pattern) : "dense") << (with_lse ? " lse" : "")
-      << " scale=" << scale << " " << placement_text(placement);
+      << (rising ? " rising" : "") << " scale=" << scale << " " << placement_text(placement);
     return s.str();
   }
 };
@@ -77,6 +78,13 @@ inline AttentionData make_data(const AttentionCase& c) {
   AttentionData data;
   data.q = rounded_to(c.dtype, outlier_values(rng, row * g.q_tokens));
   data.k = rounded_to(c.dtype, normal_values(rng, row * g.kv_tokens));
+  if (c.rising) {
+    for (size_t i = 0; i < data.k.size(); ++i) {
+      const double token = static_cast<double>(i / (g.heads * c.head_dim) % g.kv_tokens);
+      data.k[i] = static_cast<float>(data.k[i] + 0.3 * data.q[i % c.head_dim] * token);
+    }
+    data.k = rounded_to(c.dtype, data.k);
+  }
   data.v = rounded_to(c.dtype, outlier_values(rng, row * g.kv_tokens));
   data.symbols = make_symbols(g, c.pattern, rng);
   return data;
