@@ -84,6 +84,7 @@ TEST(AttentionProperty, ManyBlocksAndHeads) {
   for (Pattern pattern : {Pattern::kBoth, Pattern::kOneActive, Pattern::kLastBlock}) {
     c.pattern = pattern;
     c.seed = 20200 + static_cast<uint64_t>(pattern);
+    c.dtype = pattern == Pattern::kBoth ? DType::kF32 : DType::kBF16;
     c.geometry = {.heads = 2, .q_tokens = 40, .kv_tokens = 2235, .block_q = 32, .block_kv = 32};
     expect_right(c);
     c.geometry = {.heads = 2, .q_tokens = 2235, .kv_tokens = 40, .block_q = 32, .block_kv = 32};
