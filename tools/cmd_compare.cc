@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// flashomni compare: every prompt dense and with a strategy from the same seed, one right after the
+// other on the same device, so that the times can be set against each other.
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "io/atomic_file.h"
+#include "io/json.h"
+#include "io/messages.h"
+#include "pipelines/metrics.h"
+#include "pipelines/run_json.h"
+#include "tools/commands.h"
+#include "tools/comparison.h"
+#include "tools/pictures.h"
+#include "tools/progress.h"
+#include "tools/report_text.h"
+#include "tools/runtime.h"
+#include "tools/signals.h"
+#include "tools/table.h"
+
+namespace flashomni::tools {
+namespace {
+
+constexpr int kDifferenceGain = 8;
+constexpr int kWarmUpSteps = 2;
+constexpr int kSsimWindow = 11;  // pixels, see ssim()
+constexpr size_t kPromptColumns = 28;
+
+struct Flags {
+  std::vector<std::string> prompts;
+  std::string prompts_file;
+  std::string out_dir = "out";
+  bool noise_floor = false;
+  bool ablation = false;
+  ModelFlags model;
+  PictureFlags picture;
+  StrategyFlags strategy;
+  OutputFlags output;
+};
+
+// One run of the strategy with some of its parts switched off.
+struct Stage {
+  std::string name;  // in tables
+  std::string key;   // in JSON
+  EngineOptions engine;
+  StrategyChoice choice;
+};
+
+struct Comparison {
+  std::string prompt;
+  Measured dense, sparse;
+  Image difference;
+  Figures figures;
+  std::vector<Figures> noise_floor;  // one, or none
+  std::vector<Figures> stages;       // as many as there are stages
+};
+
+Status read_prompts(const std::string& path, std::vector<std::string>& prompts) {
+  std::ifstream file(path);
+  if (!file) return errno_status("cannot read " + path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.find_first_not_of(" \t") != std::string::npos) prompts.push_back(line);
+  }
+  if (file.bad()) return io_error("cannot read " + path);
+  return ok_status();
+}
+
+// What attention skipping alone gains, then each further part; the last stage is the strategy as it
+// was asked for.
+std::vector<Stage> ablation_stages(const StrategyChoice& choice) {
+  StrategyChoice whole_layers = choice;
+  const auto degrade = whole_layers.options.find("S_q");
+  const bool degrades =
+      degrade != whole_layers.options.end() && degrade->second != OptionValue(0.0);
+  if (degrades) degrade->second = 0.0;
+  std::vector<Stage> stages = {{"attention", "attention", {false, false}, whole_layers},
+                               {"+ GEMM-Q", "gemm_q", {true, false}, whole_layers},
+                               {"+ GEMM-O", "gemm_o", {true, true}, whole_layers}};
+  if (degrades) stages.push_back({"+ degrading", "degrade", {true, true}, choice});
+  return stages;
+}
+
+// Runs and compares one prompt after the other.
+class Comparer {
+ public:
+  Comparer(const Flags& flags, Runtime& runtime, StrategyChoice choice)
+      : flags_(flags),
+        runtime_(runtime),
+        choice_(std::move(choice)),
+        progress_(flags.output.quiet) {
+    if (flags.ablation) stages_ = ablation_stages(choice_);
+  }
+
+  const std::vector<Stage>& stages() const { return stages_; }
+
+  // Code, weights and caches are touched once before anything is timed.
+  Status warm_up(TextToImageRequest request) {
+    request.steps = std::min(request.steps, kWarmUpSteps);
+    return run(request, nullptr, {}, "warm-up").status();
+  }
+
+  Result<Comparison> compare_prompt(const TextToImageRequest& request, const std::string& number) {
+    Comparison c;
+    c.prompt = request.prompt;
+    FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, {}, number + " dense"));
+    FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, {}, number + " " + choice_.name));
+    FO_ASSIGN_OR_RETURN(c.figures, compare(c.dense, c.sparse));
+    FO_ASSIGN_OR_RETURN(c.difference,
+                        amplified_difference(c.dense.image, c.sparse.image, kDifferenceGain));
+    if (flags_.noise_floor) {
+      FO_ASSIGN_OR_RETURN(const Measured again, run(request, nullptr, {}, number + " dense again"));
+      FO_ASSIGN_OR_RETURN(const Figures noise, compare(c.dense, again));
+      c.noise_floor.push_back(noise);
+    }
+    for (const Stage& stage : stages_) {
+      // The last stage is what has just run.
+      const bool ran = &stage == &stages_.back();
+      Measured measured;
+      if (!ran) {
+        FO_ASSIGN_OR_RETURN(measured,
+                            run(request, &stage.choice, stage.engine, number + " " + stage.name));
+      }
+      FO_ASSIGN_OR_RETURN(const Figures f, compare(c.dense, ran ? c.sparse : measured));
+      c.stages.push_back(f);
+    }
+    return c;
+  }
+
+ private:
+  Result<Measured> run(const TextToImageRequest& request, const StrategyChoice* choice,
+                       const EngineOptions& engine, const std::string& label) {
+    if (stop_requested()) return cancelled("stopped before " + label);
+    std::unique_ptr<Strategy> strategy;  // none: dense
+    if (choice) {
+      FO_ASSIGN_OR_RETURN(strategy, make_strategy(*choice));
+    }
+    Result<TextToImageResult> result =
+        runtime_.pipeline->generate(request, std::move(strategy), engine, progress_.track(label));
+    progress_.clear();
+    FO_RETURN_IF_ERROR(result.status());
+    return Measured{std::move(result->image), result->seconds, std::move(result->report)};
+  }
+
+  const Flags& flags_;
+  Runtime& runtime_;
+  const StrategyChoice choice_;
+  std::vector<Stage> stages_;
+  Progress progress_;
+};
+
+template <class Pick>
+Figures mean_of(const std::vector<Comparison>& all, Pick pick) {
+  std::vector<Figures> figures;
+  for (const Comparison& c : all) figures.push_back(pick(c));
+  return mean(figures);
+}
+
+Figures mean_figures(const std::vector<Comparison>& all) {
+  return mean_of(all, [](const Comparison& c) { return c.figures; });
+}
+
+Status write_pictures(const std::string& folder, const std::string& strategy,
+                      const std::vector<Comparison>& all) {
+  for (size_t i = 0; i < all.size(); ++i) {
+    const std::string stem = folder + "/" + std::to_string(i + 1) + "-";
+    FO_RETURN_IF_ERROR(save_png(stem + "dense.png", all[i].dense.image));
+    FO_RETURN_IF_ERROR(save_png(stem + strategy + ".png", all[i].sparse.image));
+    FO_RETURN_IF_ERROR(save_png(stem + "difference.png", all[i].difference));
+  }
+  const Image& first = all.front().dense.image;
+  const size_t page_rows = size_t(rows_per_sheet(3, first.width, first.height));
+  for (size_t begin = 0, page = 1; begin < all.size(); begin += page_rows, ++page) {
+    std::vector<std::vector<Image>> rows;
+    for (size_t i = begin; i < std::min(all.size(), begin + page_rows); ++i) {
+      rows.push_back({all[i].dense.image, all[i].sparse.image, all[i].difference});
+    }
+    const std::string name =
+        page == 1 ? "/compare.png" : "/compare-" + std::to_string(page) + ".png";
+    FO_RETURN_IF_ERROR(save_png(folder + name, contact_sheet(rows)));
+  }
+  return ok_status();
+}
+
+nlohmann::json noise_json(const Figures& f) {
+  const nlohmann::json all = to_json(f);
+  return {{"seconds", f.seconds},
+          {"psnr_db", all["psnr_db"]},
+          {"identical", all["identical"]},
+          {"ssim", f.ssim}};
+}
+
+nlohmann::json ablation_json(const std::vector<Stage>& stages,
+                             const std::vector<Figures>& figures) {
+  nlohmann::json out = nlohmann::json::array();
+  for (size_t i = 0; i < stages.size(); ++i) {
+    out.push_back(to_json(figures[i]));
+    out.back()["stage"] = stages[i].key;
+  }
+  return out;
+}
+
+std::vector<Figures> stage_means(const std::vector<Comparison>& all, size_t stages) {
+  std::vector<Figures> out;
+  for (size_t s = 0; s < stages; ++s) {
+    out.push_back(mean_of(all, [s](const Comparison& c) { return c.stages[s]; }));
+  }
+  return out;
+}
+
+// The figures at the top are the means over the prompts.
+void add_results(const std::vector<Stage>& stages, const std::vector<Comparison>& all,
+                 nlohmann::json& doc) {
+  doc.update(to_json(mean_figures(all)));
+  if (!all.front().noise_floor.empty()) {
+    doc["noise_floor"] =
+        noise_json(mean_of(all, [](const Comparison& c) { return c.noise_floor[0]; }));
+  }
+  if (!stages.empty()) doc["ablation"] = ablation_json(stages, stage_means(all, stages.size()));
+  doc["prompts"] = nlohmann::json::array();
+  for (const Comparison& c : all) {
+    nlohmann::json one = to_json(c.figures);
+    one["prompt"] = c.prompt;
+    one["steps"] = steps_json(c.sparse.report);
+    one["memory"] = ledger_json(c.sparse.report.ledger);
+    if (!c.noise_floor.empty()) one["noise_floor"] = noise_json(c.noise_floor[0]);
+    if (!stages.empty()) one["ablation"] = ablation_json(stages, c.stages);
+    doc["prompts"].push_back(std::move(one));
+  }
+}
+
+void print(const Flags& flags, const StrategyChoice& choice, const std::vector<Stage>& stages,
+           const std::vector<Comparison>& all) {
+  const Figures means = mean_figures(all);
+  print_fallbacks(means.fallbacks);
+  Table table(table_header("prompt"));
+  for (const Comparison& c : all) {
+    table.add(table_row(shortened(c.prompt, kPromptColumns), c.figures));
+  }
+  if (all.size() > 1) table.add(table_row("mean", means));
+  std::printf("%s", table.text().c_str());
+  if (flags.noise_floor) {
+    const Figures noise = mean_of(all, [](const Comparison& c) { return c.noise_floor[0]; });
+    std::printf("noise floor (dense again): %s s, PSNR %s dB%s, SSIM %s\n",
+                fixed(noise.seconds, 2).c_str(), fixed(noise.psnr_db, 2).c_str(),
+                std::isinf(noise.psnr_db) ? " (bit-identical)" : "", fixed(noise.ssim, 4).c_str());
+  }
+  if (!stages.empty()) {
+    Table ablation(table_header("ablation"));
+    const std::vector<Figures> figures = stage_means(all, stages.size());
+    for (size_t i = 0; i < stages.size(); ++i) {
+      ablation.add(table_row(stages[i].name, figures[i]));
+    }
+    std::printf("\n%s", ablation.text().c_str());
+  }
+  std::printf("%s, pictures in %s/: N-dense.png, N-%s.png, N-difference.png (x%d), compare.png\n",
+              strategy_text(choice).c_str(), flags.out_dir.c_str(), choice.name.c_str(),
+              kDifferenceGain);
+}
+
+// What the pictures and the sheet can hold, before any time is spent.
+Status check_sizes(const TextToImageRequest& r) {
+  const int widest = (kMaxImageSide - kSheetGap) / 3 - kSheetGap;
+  if (std::min(r.width, r.height) >= kSsimWindow && r.width <= widest) return ok_status();
+  return invalid_argument("the pictures are " + std::to_string(r.width) + "x" +
+                          std::to_string(r.height) + ", compare takes at least " +
+                          std::to_string(kSsimWindow) + " pixels a side and at most " +
+                          std::to_string(widest) + " in width");
+}
+
+Status compare_all(const Flags& flags, const std::string& command_line) {
+  std::vector<std::string> prompts = flags.prompts;
+  if (!flags.prompts_file.empty()) FO_RETURN_IF_ERROR(read_prompts(flags.prompts_file, prompts));
+  if (prompts.empty()) return invalid_argument("no prompt, wanted one or more, or --prompts FILE");
+
+  FO_ASSIGN_OR_RETURN(Runtime runtime, open_runtime(flags.model));
+  FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
+                      flags.strategy.resolve(runtime.pipeline->defaults().family));
+  if (choice.name == "dense") {
+    return invalid_argument(
+        "strategy is dense, wanted another one to compare with it "
+        "(--noise-floor runs dense twice)");
+  }
+  std::vector<TextToImageRequest> requests;
+  for (const std::string& prompt : prompts) {
+    FO_ASSIGN_OR_RETURN(TextToImageRequest r, flags.picture.request(prompt, *runtime.pipeline));
+    requests.push_back(std::move(r));
+  }
+  FO_RETURN_IF_ERROR(check_sizes(requests.front()));
+  FO_RETURN_IF_ERROR(prepare_folder(flags.out_dir));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+
+  Comparer comparer(flags, runtime, choice);
+  FO_RETURN_IF_ERROR(comparer.warm_up(requests.front()));
+  std::vector<Comparison> all;
+  for (const TextToImageRequest& request : requests) {
+    const std::string number =
+        std::to_string(all.size() + 1) + "/" + std::to_string(requests.size());
+    FO_ASSIGN_OR_RETURN(Comparison c, comparer.compare_prompt(request, number));
+    all.push_back(std::move(c));
+  }
+
+  FO_RETURN_IF_ERROR(write_pictures(flags.out_dir, choice.name, all));
+  if (!flags.output.json.empty()) {
+    nlohmann::json doc = json_head(command_line, runtime);
+    doc["settings"] = request_json(requests.front());
+    doc["strategy"] = to_json(choice);
+    doc["steps"] = requests.front().steps;
+    add_results(comparer.stages(), all, doc);
+    FO_RETURN_IF_ERROR(write_json_file(flags.output.json, doc));
+  }
+  if (!flags.output.quiet) print(flags, choice, comparer.stages(), all);
+  return ok_status();
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, CommandLine& line) {
+  CLI::App* sub = app.add_subcommand(
+      "compare", "draw prompts dense and sparse from the same seed: speed-up, PSNR, SSIM");
+  const auto flags = std::make_shared<Flags>();
+  sub->add_option("prompts", flags->prompts, "what to draw; every prompt uses the same seed")
+      ->type_name("PROMPT");
+  sub->add_option("--prompts", flags->prompts_file, "file with more prompts, one a line")
+      ->type_name("FILE");
+  sub->add_option("--out-dir", flags->out_dir, "folder for the pictures (default out)")
+      ->type_name("DIR");
+  sub->add_flag("--noise-floor", flags->noise_floor,
+                "also run dense twice and compare that (bit-identical is expected)");
+  sub->add_flag("--ablation", flags->ablation,
+                "also run with attention skipping only, then with GEMM-Q, GEMM-O and degrading");
+  flags->picture.add_to(*sub);
+  flags->strategy.add_to(*sub);
+  flags->model.add_to(*sub);
+  flags->output.add_to(*sub);
+  sub->callback(
+      [flags, &line] { line.run = [flags, &line] { return compare_all(*flags, line.text); }; });
+}
+
+}  // namespace flashomni::tools

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Flags that several subcommands share, and what they stand for.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pipelines/strategy_config.h"
+#include "pipelines/text_to_image.h"
+
+namespace flashomni::tools {
+
+// A decimal number of at least `lowest`. (CLI11's own conversions take octal and wrap negative
+// numbers round.)
+template <class T>
+CLI::Option* add_number(CLI::App& app, const std::string& name, std::optional<T>& target, T lowest,
+                        const std::string& help) {
+  const auto parse = [name, lowest, &target](const std::string& text) {
+    T value{};
+    const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (end.ec != std::errc() || end.ptr != text.data() + text.size() || !(value >= lowest)) {
+      throw CLI::ValidationError(name + " is '" + text + "', wanted a " +
+                                 (std::is_integral_v<T> ? "whole " : "") + "number of at least " +
+                                 option_to_string(OptionValue(static_cast<int64_t>(lowest))));
+    }
+    target = value;
+  };
+  return app.add_option_function<std::string>(name, parse, help)->type_name("N");
+}
+
+// Where and with which checkpoint to compute.
+struct ModelFlags {
+  std::string model;
+  std::string device = "auto";
+  std::string isa;
+  std::optional<int> threads;
+  void add_to(CLI::App& app);
+};
+
+// What to draw, besides the prompt.
+struct PictureFlags {
+  std::string negative_prompt;
+  std::optional<uint64_t> seed;
+  std::optional<int> steps, width, height;
+  std::optional<double> guidance;
+  void add_to(CLI::App& app);
+  // With the model's defaults filled in and everything checked.
+  Result<TextToImageRequest> request(const std::string& prompt,
+                                     const TextToImagePipeline& pipeline) const;
+};
+
+// Which strategy with which options: a named one with a preset, or a config file; settings on top.
+struct StrategyFlags {
+  std::string strategy = "flashomni";
+  std::string preset;
+  std::string config;
+  std::vector<std::string> settings;
+  void add_to(CLI::App& app);
+  Result<StrategyChoice> resolve(const std::string& model_family) const;
+};
+
+struct OutputFlags {
+  std::string json;
+  bool quiet = false;
+  void add_to(CLI::App& app);
+};
+
+// Makes `folder` where it does not exist and checks that a file can be written there.
+Status prepare_folder(const std::string& folder);
+// check_writable for a path that may be absent (empty).
+Status check_optional_output(const std::string& path);
+
+}  // namespace flashomni::tools

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The figures of `flashomni compare`: what one sparse run gained and lost against the dense run of
+// the same prompt and seed, their means, and both as JSON and as a table.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "flashomni/engine.h"
+#include "io/image.h"
+
+namespace flashomni::tools {
+
+struct Figures {
+  double dense_seconds = 0;
+  double seconds = 0;  // of the run that is compared with dense
+  double psnr_db = 0;  // infinity for equal pictures
+  double ssim = 0;
+  double attention_sparsity = 0;
+  double dispatch_sparsity = 0;
+  double gemm_q_sparsity = 0;
+  double gemm_o_sparsity = 0;
+  double degraded_share = 0;
+  size_t peak_cache_bytes = 0;
+  std::vector<Fallback> fallbacks;
+
+  double speedup() const { return seconds > 0 ? dense_seconds / seconds : 0; }
+};
+
+// A finished run, as much of it as is compared.
+struct Measured {
+  Image image;
+  double seconds = 0;
+  RunReport report;
+};
+// Pictures of another size or below the SSIM window are refused.
+Result<Figures> compare(const Measured& dense, const Measured& other);
+
+// Seconds, shares and SSIM are means (so that speedup() is the ratio of the total times), the peak
+// is the largest, fallbacks are added up. PSNR is the mean over the pictures that differ; infinity
+// when all are equal. REQUIRES at least one.
+Figures mean(const std::vector<Figures>& all);
+
+// The fields of `compare --json`. An infinite PSNR is null, with "identical": true.
+nlohmann::json to_json(const Figures& f);
+
+// Cells of a row, and the headings above them; the first column is the caller's.
+std::vector<std::string> table_header(const std::string& first);
+std::vector<std::string> table_row(const std::string& first, const Figures& f);
+
+}  // namespace flashomni::tools

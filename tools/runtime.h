@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A started device with a loaded model, and the head that every JSON result has.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "pipelines/text_to_image.h"
+#include "tools/common_options.h"
+
+namespace flashomni::tools {
+
+struct Runtime {
+  std::unique_ptr<Backend> backend;
+  std::string folder;
+  std::unique_ptr<TextToImagePipeline> pipeline;  // after what it uses
+};
+
+// The device that the flags ask for. kUnsupported when this build does not have it.
+Result<std::unique_ptr<Backend>> open_backend(const ModelFlags& flags);
+// The checkpoint folder: --model, or the bundled model in $FLASHOMNI_MODELS, beside the installed
+// program, in models/ of the current folder or of one above the program. kNotFound lists what was
+// tried.
+Result<std::string> find_model_folder(const ModelFlags& flags);
+Result<Runtime> open_runtime(const ModelFlags& flags);
+
+// {"version", "command", "machine", "model"}.
+nlohmann::json json_head(const std::string& command_line, const Runtime& runtime);
+
+}  // namespace flashomni::tools
