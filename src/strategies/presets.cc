@@ -26,12 +26,31 @@ OptionMap with(OptionMap base, const OptionMap& changes) {
 }
 
 std::vector<Preset> make_presets() {
-  // Steps and intervals are for 50 steps and scale with the length of the run.
-  const OptionMap emoji_quality = {
-      {"tau_q", 0.9},       {"tau_kv", 0.30},     {"ramp", 2.0},
-      {"order", Int{1}},    {"S_q", 0.0},         {"warmup", Int{8}},
-      {"interval", Int{6}}, {"block_q", Int{64}}, {"block_kv", Int{64}}};
-  const OptionMap emoji_balanced = with(emoji_quality, {{"S_q", 0.6}, {"degrade_order", Int{1}}});
+  // Warm-ups and intervals are for 50 steps and scale with the length of the run. On emoji_flux a
+  // forecast row costs less quality than a skipped block at every budget, and a short interval less
+  // than a long one, so `quality` caches every image row over short intervals; `balanced` lets
+  // layers degrade as the ramp closes; `fast` degrades all of them at once.
+  const OptionMap emoji = {{"order", Int{1}}, {"block_q", Int{64}}, {"block_kv", Int{64}}};
+  const OptionMap emoji_quality = with(emoji, {{"tau_q", 1.0},
+                                               {"tau_kv", 0.0},
+                                               {"ramp", 0.0},
+                                               {"S_q", 0.0},
+                                               {"warmup", Int{9}},
+                                               {"interval", Int{3}}});
+  const OptionMap emoji_balanced = with(emoji, {{"tau_q", 0.97},
+                                                {"tau_kv", 0.2},
+                                                {"ramp", 1.0},
+                                                {"S_q", 0.6},
+                                                {"degrade_order", Int{1}},
+                                                {"warmup", Int{12}},
+                                                {"interval", Int{4}}});
+  const OptionMap emoji_fast = with(emoji, {{"tau_q", 1.0},
+                                            {"tau_kv", 0.0},
+                                            {"ramp", 0.0},
+                                            {"S_q", 1.0},
+                                            {"degrade_order", Int{1}},
+                                            {"warmup", Int{10}},
+                                            {"interval", Int{5}}});
 
   const OptionMap flux = {{"tau_q", 0.5},       {"tau_kv", 0.15},      {"ramp", 2.0},
                           {"order", Int{2}},    {"S_q", 0.0},          {"warmup", Int{8}},
@@ -51,6 +70,7 @@ std::vector<Preset> make_presets() {
   return {
       {"flashomni", "quality", "emoji_flux", emoji_quality},
       {"flashomni", "balanced", "emoji_flux", emoji_balanced},
+      {"flashomni", "fast", "emoji_flux", emoji_fast},
       {"flashomni", "quality", "flux", flux},
       {"flashomni", "balanced", "flux", with(flux, degrade)},
       {"flashomni", "quality", "hunyuan_video", hunyuan},

@@ -14,7 +14,8 @@ UpdateSchedule::UpdateSchedule(const ScheduleOptions& options, int steps)
   if (options.schedule_steps > 0) {
     const double scale = double(steps) / options.schedule_steps;
     warmup_ = std::max(1, static_cast<int>(std::lround(warmup_ * scale)));
-    if (interval_ > 0) interval_ = std::max(1, static_cast<int>(std::lround(interval_ * scale)));
+    // An interval of 1 would leave no Dispatch step at all.
+    if (interval_ > 1) interval_ = std::max(2, static_cast<int>(std::lround(interval_ * scale)));
   }
 }
 

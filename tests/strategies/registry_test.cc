@@ -95,7 +95,7 @@ TEST(Schedule, ScalesWithTheLengthOfTheRun) {
   EXPECT_EQ(at20.warmup(), 3);
   EXPECT_EQ(at20.interval(), 2);
   EXPECT_EQ(at4.warmup(), 1);
-  EXPECT_EQ(at4.interval(), 1);
+  EXPECT_EQ(at4.interval(), 2);
   // Interval 0 never refreshes: one Update, then Dispatch to the end.
   const strategies::UpdateSchedule never({1, 0, 0, false}, 5);
   EXPECT_EQ(never.kind(0), StepKind::kUpdate);
