@@ -50,6 +50,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual BackendInfo info() const = 0;
+  // Names what the next operations belong to ("transformer_blocks.0"), for profilers.
+  virtual void set_scope(const std::string& name) { (void)name; }
 
   virtual Result<std::unique_ptr<Buffer>> allocate(size_t bytes) = 0;
   // Waits until all queued work is done and its host-visible results are final.

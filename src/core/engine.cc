@@ -257,6 +257,7 @@ LayerKind Engine::begin_layer(int layer) {
   Impl& e = *impl_;
   LayerState& s = e.state(layer);
   LayerRecord& r = e.record(layer);
+  e.backend.set_scope(e.layers[size_t(layer)].name);
   if (e.kind == StepKind::kDispatch) {
     if (s.degraded) {
       r.kind = LayerKind::kDegraded;

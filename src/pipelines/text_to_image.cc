@@ -180,6 +180,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
       engine.begin_stream(s);
       FO_RETURN_IF_ERROR(transformer_->forward(engine, step, s, x, velocity[s]));
     }
+    backend_.set_scope("sampler");
     // x += (sigma' - sigma) * (v_empty + g (v_prompt - v_empty)), in one pass.
     const float dt = sigmas[size_t(step) + 1] - sigmas[size_t(step)];
     const auto g = static_cast<float>(request.guidance);

@@ -282,6 +282,7 @@ void FluxTransformer::tap(const std::string& name) {
 Status FluxTransformer::forward(Engine& engine, int step, int stream, const TensorView& hidden,
                                 const TensorView& out) {
   const StreamState& s = streams_[size_t(stream)];
+  backend_.set_scope("embed");
   const TensorView image = x_.view().slice(1, text_tokens_, tokens_);
   FO_RETURN_IF_ERROR(
       backend_.copy(exec_, {.src = s.text.view(), .dst = x_.view().slice(1, 0, text_tokens_)}));
@@ -297,6 +298,7 @@ Status FluxTransformer::forward(Engine& engine, int step, int stream, const Tens
     FO_RETURN_IF_ERROR(single_block(engine, i, step, stream));
     tap("single_transformer_blocks." + std::to_string(i));
   }
+  backend_.set_scope("output");
   // AdaLayerNormContinuous: scale first, then shift (the other modulations are shift, scale).
   const TensorView wanted = image.slice(1, 0, output_tokens_);
   const TensorView norm = norm_.view().slice(1, text_tokens_, text_tokens_ + output_tokens_);

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/profiling_backend.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace flashomni {
+namespace {
+
+// Rows of [B, M, K] or [M, K].
+double rows_of(const TensorView& x) {
+  return x.rank == 3 ? double(x.size(0)) * double(x.size(1)) : double(x.size(0));
+}
+
+double linear_flops(double rows, const PackedWeight* w) {
+  return w ? 2.0 * rows * double(w->in_features()) * double(w->out_features()) : 0.0;
+}
+
+double gemm_o_flops(const GemmOParams& p) {
+  const TensorView& wide = p.attn ? p.attn : p.residual ? p.residual : p.out;
+  return linear_flops(double(wide.size(0)) * p.rows, p.weight);
+}
+
+}  // namespace
+
+template <class F>
+Status ProfilingBackend::timed(const Exec& exec, const char* op, double flops, const F& call) {
+  const auto start = std::chrono::steady_clock::now();
+  FO_RETURN_IF_ERROR(call());
+  FO_RETURN_IF_ERROR(inner_.synchronize(exec));
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  auto row = std::find_if(rows_.begin(), rows_.end(),
+                          [&](const ProfileRow& r) { return r.op == op && r.scope == scope_; });
+  if (row == rows_.end()) row = rows_.insert(rows_.end(), {op, scope_, 0, 0, 0});
+  row->calls += 1;
+  row->seconds += seconds;
+  row->flops += flops;
+  return ok_status();
+}
+
+std::vector<ProfileRow> ProfilingBackend::rows() const {
+  std::vector<ProfileRow> out = rows_;
+  std::stable_sort(out.begin(), out.end(),
+                   [](const ProfileRow& a, const ProfileRow& b) { return a.seconds > b.seconds; });
+  return out;
+}
+
+Status ProfilingBackend::linear(const Exec& e, const LinearParams& p) {
+  return timed(e, "linear", linear_flops(rows_of(p.x), p.weight),
+               [&] { return inner_.linear(e, p); });
+}
+Status ProfilingBackend::norm_modulate(const Exec& e, const NormModulateParams& p) {
+  return timed(e, "norm_modulate", 0, [&] { return inner_.norm_modulate(e, p); });
+}
+Status ProfilingBackend::gemm_q(const Exec& e, const GemmQParams& p) {
+  return timed(e, p.symbols ? "gemm_q sparse" : "gemm_q", linear_flops(rows_of(p.x), p.weight),
+               [&] { return inner_.gemm_q(e, p); });
+}
+Status ProfilingBackend::attention(const Exec& e, const AttentionParams& p) {
+  const double flops = 4.0 * double(p.q.numel()) * double(p.k.size(1));
+  return timed(e, p.symbols ? "attention sparse" : "attention", flops,
+               [&] { return inner_.attention(e, p); });
+}
+Status ProfilingBackend::gemm_o(const Exec& e, const GemmOParams& p) {
+  return timed(e, p.symbols ? "gemm_o sparse" : "gemm_o", gemm_o_flops(p),
+               [&] { return inner_.gemm_o(e, p); });
+}
+Status ProfilingBackend::gemm_o_update(const Exec& e, const GemmOUpdateParams& p) {
+  return timed(e, "gemm_o_update", gemm_o_flops(p.base),
+               [&] { return inner_.gemm_o_update(e, p); });
+}
+Status ProfilingBackend::token_mean(const Exec& e, const TokenMeanParams& p) {
+  return timed(e, "token_mean", 0, [&] { return inner_.token_mean(e, p); });
+}
+Status ProfilingBackend::pool(const Exec& e, const PoolParams& p) {
+  return timed(e, "pool", 0, [&] { return inner_.pool(e, p); });
+}
+Status ProfilingBackend::block_scores(const Exec& e, const BlockScoresParams& p) {
+  return timed(e, "block_scores", 0, [&] { return inner_.block_scores(e, p); });
+}
+Status ProfilingBackend::select_cached_rows(const Exec& e, const SelectCachedRowsParams& p) {
+  return timed(e, "select_cached_rows", 0, [&] { return inner_.select_cached_rows(e, p); });
+}
+Status ProfilingBackend::select_kv_blocks(const Exec& e, const SelectKvBlocksParams& p) {
+  return timed(e, "select_kv_blocks", 0, [&] { return inner_.select_kv_blocks(e, p); });
+}
+Status ProfilingBackend::count_symbols(const Exec& e, const CountSymbolsParams& p) {
+  return timed(e, "count_symbols", 0, [&] { return inner_.count_symbols(e, p); });
+}
+Status ProfilingBackend::plan(const Exec& e, const PlanParams& p) {
+  return timed(e, "plan", 0, [&] { return inner_.plan(e, p); });
+}
+Status ProfilingBackend::taylor_update(const Exec& e, const TaylorUpdateParams& p) {
+  return timed(e, "taylor_update", 0, [&] { return inner_.taylor_update(e, p); });
+}
+Status ProfilingBackend::taylor_forecast(const Exec& e, const TaylorForecastParams& p) {
+  return timed(e, "taylor_forecast", 0, [&] { return inner_.taylor_forecast(e, p); });
+}
+Status ProfilingBackend::activation(const Exec& e, const ActivationParams& p) {
+  return timed(e, "activation", 0, [&] { return inner_.activation(e, p); });
+}
+Status ProfilingBackend::combine(const Exec& e, const CombineParams& p) {
+  return timed(e, "combine", 0, [&] { return inner_.combine(e, p); });
+}
+Status ProfilingBackend::copy(const Exec& e, const CopyParams& p) {
+  return timed(e, "copy", 0, [&] { return inner_.copy(e, p); });
+}
+
+}  // namespace flashomni

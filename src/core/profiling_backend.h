@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A backend that times every operation of another one: `--profile` wraps the real backend in it, so
+// that no kernel and no model carries timing code. It synchronises after each operation, which a
+// CPU does anyway; on a GPU that makes steps slower and is for profiling only.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "flashomni/backend.h"
+
+namespace flashomni {
+
+// All calls of one operation in one scope.
+struct ProfileRow {
+  std::string op;     // "attention", "gemm_q", ...
+  std::string scope;  // layer name, or "setup", "embed", "output", "sampler"
+  int64_t calls = 0;
+  double seconds = 0;
+  double flops = 0;  // multiply-adds count twice; without symbols (dense-equivalent)
+};
+
+class ProfilingBackend : public Backend {
+ public:
+  // `inner` must outlive this.
+  explicit ProfilingBackend(Backend& inner) : inner_(inner) {}
+
+  // Sorted by seconds, largest first.
+  std::vector<ProfileRow> rows() const;
+  // Forgets what was recorded so far.
+  void clear() { rows_.clear(); }
+
+  BackendInfo info() const override { return inner_.info(); }
+  void set_scope(const std::string& name) override {
+    scope_ = name;
+    inner_.set_scope(name);
+  }
+  Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override { return inner_.allocate(bytes); }
+  Status synchronize(const Exec& e) override { return inner_.synchronize(e); }
+  Status upload(const Exec& e, void* dst, const void* src, size_t n) override {
+    return inner_.upload(e, dst, src, n);
+  }
+  Status download(const Exec& e, void* dst, const void* src, size_t n) override {
+    return inner_.download(e, dst, src, n);
+  }
+  Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& d) override {
+    return inner_.pack_weight(d);
+  }
+  size_t workspace_bytes(const AttentionParams& p) const override {
+    return inner_.workspace_bytes(p);
+  }
+  size_t workspace_bytes(const LinearParams& p) const override { return inner_.workspace_bytes(p); }
+  size_t workspace_bytes(const GemmQParams& p) const override { return inner_.workspace_bytes(p); }
+  size_t workspace_bytes(const GemmOParams& p) const override { return inner_.workspace_bytes(p); }
+  Status supports(const AttentionParams& p) const override { return inner_.supports(p); }
+  Status supports(const LinearParams& p) const override { return inner_.supports(p); }
+  Status supports(const GemmQParams& p) const override { return inner_.supports(p); }
+  Status supports(const GemmOParams& p) const override { return inner_.supports(p); }
+  Status supports(const GemmOUpdateParams& p) const override { return inner_.supports(p); }
+  size_t plan_bytes(const SymbolGeometry& g) const override { return inner_.plan_bytes(g); }
+
+  Status linear(const Exec& e, const LinearParams& p) override;
+  Status norm_modulate(const Exec& e, const NormModulateParams& p) override;
+  Status gemm_q(const Exec& e, const GemmQParams& p) override;
+  Status attention(const Exec& e, const AttentionParams& p) override;
+  Status gemm_o(const Exec& e, const GemmOParams& p) override;
+  Status gemm_o_update(const Exec& e, const GemmOUpdateParams& p) override;
+  Status token_mean(const Exec& e, const TokenMeanParams& p) override;
+  Status pool(const Exec& e, const PoolParams& p) override;
+  Status block_scores(const Exec& e, const BlockScoresParams& p) override;
+  Status select_cached_rows(const Exec& e, const SelectCachedRowsParams& p) override;
+  Status select_kv_blocks(const Exec& e, const SelectKvBlocksParams& p) override;
+  Status count_symbols(const Exec& e, const CountSymbolsParams& p) override;
+  Status plan(const Exec& e, const PlanParams& p) override;
+  Status taylor_update(const Exec& e, const TaylorUpdateParams& p) override;
+  Status taylor_forecast(const Exec& e, const TaylorForecastParams& p) override;
+  Status activation(const Exec& e, const ActivationParams& p) override;
+  Status combine(const Exec& e, const CombineParams& p) override;
+  Status copy(const Exec& e, const CopyParams& p) override;
+
+ private:
+  template <class F>
+  Status timed(const Exec& exec, const char* op, double flops, const F& call);
+
+  Backend& inner_;
+  std::string scope_ = "setup";
+  std::vector<ProfileRow> rows_;
+};
+
+}  // namespace flashomni
