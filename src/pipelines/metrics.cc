@@ -16,13 +16,14 @@ Status same_size(const Image& a, const Image& b) {
                           std::to_string(b.height) + " cannot be compared");
 }
 
-constexpr int kWindow = 11;
+constexpr int kRadius = 5;
+constexpr int kWindow = 2 * kRadius + 1;
 
 std::array<double, kWindow> gaussian() {
   std::array<double, kWindow> w{};
   double sum = 0;
   for (int i = 0; i < kWindow; ++i) {
-    const double x = i - kWindow / 2;
+    const double x = i - kRadius;
     sum += w[size_t(i)] = std::exp(-x * x / (2 * 1.5 * 1.5));
   }
   for (double& v : w) v /= sum;
