@@ -70,13 +70,13 @@ struct StepRecord {
   int step = 0;
   StepKind kind = StepKind::kFull;
   double seconds = 0;
-  std::vector<LayerRecord> layers;  // [stream * num_layers + layer]
+  std::vector<LayerRecord> layers;    // [stream * num_layers + layer]
   double attention_sparsity() const;  // share of S_c * S_s zeros; degraded layers count as 1
 };
 
 // Why something ran dense although a sparse strategy was asked for.
 struct Fallback {
-  std::string where;   // "run", "step 3", "layer single_transformer_blocks.4"
+  std::string where;  // "run", "step 3", "layer single_transformer_blocks.4"
   std::string reason;
   int count = 1;
 };
@@ -87,7 +87,7 @@ struct RunReport {
   MemoryLedger ledger;
   size_t peak_cache_bytes = 0;
   std::vector<Fallback> fallbacks;
-  double flops_dense = 0;    // of all layers and steps, had they run dense
+  double flops_dense = 0;  // of all layers and steps, had they run dense
   double flops_skipped = 0;
   // Shares over all steps, layers and streams; Full and Update steps count as dense.
   double attention_sparsity = 0;  // zeros of S_c * S_s

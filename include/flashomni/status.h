@@ -76,8 +76,8 @@ inline Status internal_error(std::string m) {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}              // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {       // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
+  Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit by design
     if (status_.ok()) status_ = internal_error("Result built from an ok Status without a value");
   }
 
@@ -98,20 +98,19 @@ class [[nodiscard]] Result {
 };
 
 // Leaves the enclosing function with the Status of `expr` when it is not ok.
-#define FO_RETURN_IF_ERROR(expr)                          \
-  do {                                                    \
-    ::flashomni::Status fo_status_ = (expr);              \
-    if (!fo_status_.ok()) return fo_status_;              \
+#define FO_RETURN_IF_ERROR(expr)             \
+  do {                                       \
+    ::flashomni::Status fo_status_ = (expr); \
+    if (!fo_status_.ok()) return fo_status_; \
   } while (0)
 
 #define FO_CONCAT_INNER(a, b) a##b
 #define FO_CONCAT(a, b) FO_CONCAT_INNER(a, b)
 
 // FO_ASSIGN_OR_RETURN(auto x, make_x()): x on success, leaves with the Status otherwise.
-#define FO_ASSIGN_OR_RETURN(lhs, expr)                              \
-  auto FO_CONCAT(fo_result_, __LINE__) = (expr);                    \
-  if (!FO_CONCAT(fo_result_, __LINE__).ok())                        \
-    return FO_CONCAT(fo_result_, __LINE__).status();                \
+#define FO_ASSIGN_OR_RETURN(lhs, expr)                                                        \
+  auto FO_CONCAT(fo_result_, __LINE__) = (expr);                                              \
+  if (!FO_CONCAT(fo_result_, __LINE__).ok()) return FO_CONCAT(fo_result_, __LINE__).status(); \
   lhs = std::move(FO_CONCAT(fo_result_, __LINE__)).value()
 
 }  // namespace flashomni

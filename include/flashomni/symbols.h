@@ -40,8 +40,8 @@ struct SymbolGeometry {
 };
 
 // Symbols in memory that somebody else owns (host memory for the CPU backend, device memory for a
-// GPU). Layout: S_c [batch][heads][c_words], S_s [batch][heads][num_q_blocks][s_words]; bit k of the
-// sequence is bit k%64 of word k/64; bits past the end are zero.
+// GPU). Layout: S_c [batch][heads][c_words], S_s [batch][heads][num_q_blocks][s_words]; bit k of
+// the sequence is bit k%64 of word k/64; bits past the end are zero.
 struct SymbolsView {
   SymbolGeometry geometry;
   uint64_t* c = nullptr;

@@ -11,7 +11,16 @@
 
 namespace flashomni {
 
-enum class DType : uint8_t { kF32 = 0, kBF16 = 1, kF16 = 2, kU8 = 3, kI32 = 4, kI64 = 5, kU64 = 6, kF64 = 7 };
+enum class DType : uint8_t {
+  kF32 = 0,
+  kBF16 = 1,
+  kF16 = 2,
+  kU8 = 3,
+  kI32 = 4,
+  kI64 = 5,
+  kU64 = 6,
+  kF64 = 7
+};
 
 // Bytes of one element.
 constexpr size_t dtype_bytes(DType t) {
@@ -83,8 +92,8 @@ struct TensorView {
   // The half-open range [begin, end) of dimension `dim`.
   TensorView slice(int dim, int64_t begin, int64_t end) const {
     TensorView v = *this;
-    v.data = static_cast<char*>(data) +
-             static_cast<int64_t>(dtype_bytes(dtype)) * begin * stride[dim];
+    v.data =
+        static_cast<char*>(data) + static_cast<int64_t>(dtype_bytes(dtype)) * begin * stride[dim];
     v.shape[dim] = end - begin;
     return v;
   }

@@ -28,11 +28,10 @@ class ThreadPool {
   // done. `chunk` items are taken at a time. One run at a time; not reentrant.
   template <class F>
   void run(int64_t items, const F& body, int64_t chunk = 1) {
-    run_erased(items, chunk,
-               [](const void* f, int64_t item, int worker) {
-                 (*static_cast<const F*>(f))(item, worker);
-               },
-               &body);
+    run_erased(
+        items, chunk,
+        [](const void* f, int64_t item, int worker) { (*static_cast<const F*>(f))(item, worker); },
+        &body);
   }
 
   // Cores this process may use (its affinity mask), at least 1.
@@ -45,8 +44,8 @@ class ThreadPool {
   void drain(int worker);
 
   std::vector<std::thread> workers_;
-  std::atomic<uint64_t> epoch_{0};    // increments with every run and at the end
-  std::atomic<int> running_{0};       // workers that have not finished the current run
+  std::atomic<uint64_t> epoch_{0};  // increments with every run and at the end
+  std::atomic<int> running_{0};     // workers that have not finished the current run
   std::atomic<bool> stop_{false};
   // The current run; written before epoch_ is released.
   alignas(64) std::atomic<int64_t> next_{0};
