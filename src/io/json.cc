@@ -176,20 +176,20 @@ std::string JsonFields::text(const std::string& key, std::string fallback) {
 }
 
 template <class T, class Accept>
-std::vector<T> JsonFields::list(const std::string& key, std::vector<T> fallback, const char* wanted,
-                                Accept accept) {
+std::vector<T> JsonFields::list(const std::string& key, std::vector<T> fallback,
+                                const char* entries, Accept accept) {
   const json* v = find(key);
   if (v == nullptr) return fallback;
+  const std::string wanted = std::string("a list of ") + entries;
   if (!v->is_array()) {
-    fail_type(key, *v, std::string("a list of ") + wanted);
+    fail_type(key, *v, wanted);
     return fallback;
   }
   std::vector<T> values;
   values.reserve(v->size());
   for (const json& item : *v) {
     if (!accept(item)) {
-      fail_type(key + "[" + std::to_string(values.size()) + "]", item,
-                std::string("one of ") + wanted);
+      fail("field " + quote(key) + " holds " + shown(item) + ", wanted " + wanted);
       return fallback;
     }
     values.push_back(item.get<T>());

@@ -42,6 +42,7 @@ Status write_json_file(const std::string& path, const nlohmann::json& value);
 class JsonFields {
  public:
   JsonFields(const nlohmann::json& object, std::string source);
+  JsonFields(nlohmann::json&& object, std::string source) = delete;  // it would be gone
 
   bool has(const std::string& key) const;  // present and not null
   int64_t integer(const std::string& key, int64_t fallback,
@@ -68,7 +69,7 @@ class JsonFields {
   void fail(std::string message);
   void fail_type(const std::string& key, const nlohmann::json& seen, const std::string& wanted);
   template <class T, class Accept>
-  std::vector<T> list(const std::string& key, std::vector<T> fallback, const char* wanted,
+  std::vector<T> list(const std::string& key, std::vector<T> fallback, const char* entries,
                       Accept accept);
 
   const nlohmann::json& object_;

@@ -111,6 +111,11 @@ TEST(Image, RefusesDamagedJpeg) {
   EXPECT_TRUE(fails_with(decode_image(table, "t").status(), StatusCode::kCorruptFile, "Bogus"));
 }
 
+TEST(Image, RefusesPrintColours) {
+  EXPECT_TRUE(fails_with(load_image(data_path("cmyk.jpg")).status(), StatusCode::kUnsupported,
+                         "cmyk.jpg is a CMYK JPEG, wanted RGB or grey"));
+}
+
 TEST(Image, RefusesHugeJpegs) {
   Bytes jpeg = get_file(data_path("baseline.jpg"));
   const uint8_t marker[] = {0xff, 0xc0};

@@ -143,7 +143,7 @@ TEST(JsonFields, NamesFileFieldAndBothValues) {
        "c.json: field 'n' is 1, wanted true or false"},
       {[](JsonFields& f) { f.text("o", ""); }, "c.json: field 'o' is an object, wanted a string"},
       {[](JsonFields& f) { f.integers("l", {}); },
-       "c.json: field 'l[1]' is 'x', wanted one of integers"},
+       "c.json: field 'l' holds 'x', wanted a list of integers"},
       {[](JsonFields& f) { f.integers("n", {}); },
        "c.json: field 'n' is 1, wanted a list of integers"},
       {[](JsonFields& f) { f.text("l", ""); }, "c.json: field 'l' is a list of 2, wanted a string"},

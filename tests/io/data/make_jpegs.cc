@@ -21,7 +21,7 @@ void write(const char* path, int width, int height, int channels, bool progressi
   jpeg.image_width = static_cast<JDIMENSION>(width);
   jpeg.image_height = static_cast<JDIMENSION>(height);
   jpeg.input_components = channels;
-  jpeg.in_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg.in_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_RGB : JCS_CMYK;
   jpeg_set_defaults(&jpeg);  // 4:2:0 for colour
   jpeg_set_quality(&jpeg, 90, TRUE);
   if (progressive) jpeg_simple_progression(&jpeg);
@@ -33,6 +33,7 @@ void write(const char* path, int width, int height, int channels, bool progressi
       if (channels == 1) continue;
       row.push_back(static_cast<JSAMPLE>(255 * y / (height - 1)));
       row.push_back(128);
+      if (channels == 4) row.push_back(0);
     }
     JSAMPROW rows[] = {row.data()};
     jpeg_write_scanlines(&jpeg, rows, 1);
@@ -48,4 +49,5 @@ int main() {
   write("baseline.jpg", 40, 24, 3, false);
   write("progressive.jpg", 33, 17, 3, true);
   write("grey.jpg", 16, 16, 1, false);
+  write("cmyk.jpg", 8, 8, 4, false);
 }
