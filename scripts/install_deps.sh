@@ -10,7 +10,7 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config libhwy-dev libcli11-dev nlohmann-json3-dev libpng-dev
-          libstb-dev libsentencepiece-dev)
+          libjpeg-dev libsentencepiece-dev)
 for arg in "$@"; do
   case "$arg" in
     --tests) packages+=(libgtest-dev) ;;
