@@ -18,6 +18,7 @@
 
 #include "cpu/kernels/gemm-inl.h"
 #include "cpu/kernels/math-inl.h"
+#include "cpu/kernels/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flashomni::cpu::HWY_NAMESPACE {
@@ -124,13 +125,17 @@ HWY_INLINE void load_queries(DType dtype, const void* q, int64_t stride, int row
     using E = decltype(element);
     const auto* src = static_cast<const typename E::Type*>(q);
     const VF factor = hn::Set(F32(), scale);
-    HWY_ALIGN float lane[kLanes];
-    for (int r = 0; r < kPanel; ++r) {
-      for (int i = 0; i < d; i += kLanes) {
-        const int n = std::min(kLanes, d - i);
-        const VF x = r < rows ? hn::Mul(E::load(src + r * stride + i, n), factor) : hn::Zero(F32());
-        hn::StoreU(x, F32(), lane);
-        for (int j = 0; j < n; ++j) q_t[(i + j) * kPanel + r] = lane[j];
+    HWY_ALIGN float tile[kTileFloats];
+    for (int r0 = 0; r0 < kPanel; r0 += kLanes) {
+      for (int i0 = 0; i0 < d; i0 += kLanes) {
+        for (int r = 0; r < kLanes; ++r) {
+          const VF x =
+              r0 + r < rows ? E::load(src + (r0 + r) * stride + i0, d - i0) : hn::Zero(F32());
+          hn::Store(hn::Mul(x, factor), F32(), tile + r * kLanes);
+        }
+        for_columns(tile, [&](int i, VF column) HWY_ATTR {
+          if (i0 + i < d) hn::StoreU(column, F32(), q_t + (i0 + i) * kPanel + r0);
+        });
       }
     }
   });
@@ -140,19 +145,29 @@ HWY_INLINE void store_outputs(const AttentionState& state, int rows, DType dtype
                               int64_t stride, float* lse) {
   with_element(dtype, [&](auto element) HWY_ATTR {
     using E = decltype(element);
+    const F32 d;
     auto* dst = static_cast<typename E::Type*>(out);
-    HWY_ALIGN float lane[kLanes];
-    for (int r = 0; r < rows; ++r) {
+    HWY_ALIGN float tile[kTileFloats];
+    for (int r0 = 0; r0 < rows; r0 += kLanes) {
       // A row without any key (which valid symbols exclude) gives zeros.
-      const float inverse = state.sum[r] == 0.f ? 0.f : 1.f / state.sum[r];
-      for (int i = 0; i < state.head_dim; i += kLanes) {
-        const int n = std::min(kLanes, state.head_dim - i);
-        for (int j = 0; j < n; ++j) lane[j] = state.out_t[(i + j) * kPanel + r] * inverse;
-        E::store(hn::LoadU(F32(), lane), dst + r * stride + i, n);
+      const VF sum = hn::LoadU(d, state.sum + r0);
+      const VF inverse =
+          hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(d)), hn::Div(hn::Set(d, 1.f), sum));
+      for (int i0 = 0; i0 < state.head_dim; i0 += kLanes) {
+        const int n = std::min(kLanes, state.head_dim - i0);
+        for (int i = 0; i < n; ++i) {
+          const VF x = hn::LoadU(d, state.out_t + (i0 + i) * kPanel + r0);
+          hn::Store(hn::Mul(x, inverse), d, tile + i * kLanes);
+        }
+        for_columns(tile, [&](int r, VF row) HWY_ATTR {
+          if (r0 + r < rows) E::store(row, dst + (r0 + r) * stride + i0, n);
+        });
       }
-      if (lse) lse[r] = (state.max[r] + std::log2(state.sum[r])) * 0.6931471805599453f;
     }
   });
+  for (int r = 0; lse && r < rows; ++r) {
+    lse[r] = (state.max[r] + std::log2(state.sum[r])) * 0.6931471805599453f;
+  }
 }
 
 }  // namespace flashomni::cpu::HWY_NAMESPACE

@@ -24,13 +24,27 @@ HWY_INLINE VF one_plus_polynomial(VF f, const float (&c)[6]) {
   return hn::MulAdd(p, f, hn::Set(d, 1.f));
 }
 
-// p * 2^n for integral n, where 0.7 < p < 1.5. REQUIRES -126 <= n <= 127.
-HWY_INLINE VF scale_by_power(VF p, VF n) {
-  const F32 d;
-  const I32 di;
-  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-}
+// x split into an integer n and a rest of at most 1/2, by adding and taking away a number whose
+// last mantissa bit is worth 1: cheaper than a rounding instruction, and the sum's low bits are n,
+// ready to be shifted into an exponent. REQUIRES |x| < 2^22; any other x gives some finite or NaN
+// n.
+struct IntegerSplit {
+  VF n;
+  VF biased;  // low 23 bits: n modulo 2^23
+
+  explicit HWY_INLINE IntegerSplit(VF x) {
+    const VF magic = hn::Set(F32(), 0x1.8p23f);
+    biased = hn::Add(x, magic);
+    n = hn::Sub(biased, magic);
+  }
+  // p * 2^n for 1/2 < p < 2 and -126 <= n <= 127, p >= 1 at -126.
+  HWY_INLINE VF scale(VF p) const {
+    const F32 d;
+    const I32 di;
+    const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, biased));
+    return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  }
+};
 
 // 2^x, and 0 where x < -126 (no denormals: they would slow the product that follows). NaN stays
 // NaN. REQUIRES x <= 127.
@@ -38,25 +52,23 @@ HWY_INLINE VF exp2_v(VF x) {
   static constexpr float kC[6] = {0.6931471880262288f,    0.24022650760568126f,
                                   0.05550357114219078f,   0.009618082557277852f,
                                   0.0013390863364671234f, 0.0001545316294512069f};
-  const F32 d;
-  const VF n = hn::Round(x);
-  const VF p = one_plus_polynomial(hn::Sub(x, n), kC);
-  const VF y = scale_by_power(p, n);
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.f)), y);
+  const IntegerSplit split(x);
+  const VF y = split.scale(one_plus_polynomial(hn::Sub(x, split.n), kC));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(F32(), -126.f)), y);
 }
 
-// e^x, 0 below -87.3, clamped to e^88 above.
+// e^x, 0 below -87.3, clamped to e^88 above. NaN stays NaN.
 HWY_INLINE VF exp_v(VF x) {
   static constexpr float kC[6] = {1.0000000107765001f,  0.5000000013463886f,
                                   0.1666650521114506f,  0.041666464944505696f,
                                   0.00836915395971191f, 0.0013933647862928863f};
   const F32 d;
   x = hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.f)), hn::Set(d, 88.f), x);
-  const VF n = hn::Round(hn::Mul(x, hn::Set(d, 1.4426950408889634f)));
+  const IntegerSplit split(hn::Mul(x, hn::Set(d, 1.4426950408889634f)));
   // x - n ln 2 with ln 2 in two parts: n times the first is exact.
-  VF f = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), x);
-  f = hn::NegMulAdd(n, hn::Set(d, 1.42860682030941723e-6f), f);
-  const VF y = scale_by_power(one_plus_polynomial(f, kC), n);
+  VF f = hn::NegMulAdd(split.n, hn::Set(d, 0.693145751953125f), x);
+  f = hn::NegMulAdd(split.n, hn::Set(d, 1.42860682030941723e-6f), f);
+  const VF y = split.scale(one_plus_polynomial(f, kC));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), y);
 }
 
