@@ -223,7 +223,7 @@ void add_results(const std::vector<Stage>& stages, const std::vector<Comparison>
   for (const Comparison& c : all) {
     nlohmann::json one = to_json(c.figures);
     one["prompt"] = c.prompt;
-    one["steps"] = steps_json(c.sparse.report);
+    one["per_step"] = steps_json(c.sparse.report);
     one["memory"] = ledger_json(c.sparse.report.ledger);
     if (!c.noise_floor.empty()) one["noise_floor"] = noise_json(c.noise_floor[0]);
     if (!stages.empty()) one["ablation"] = ablation_json(stages, c.stages);

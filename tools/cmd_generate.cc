@@ -2,8 +2,8 @@
 //
 // flashomni generate: a prompt in, a picture out, with a report of what was skipped.
 #include <cstdio>
+#include <filesystem>
 
-#include "flashomni/version.h"
 #include "io/atomic_file.h"
 #include "io/json.h"
 #include "pipelines/run_json.h"
@@ -39,11 +39,19 @@ nlohmann::json document(const std::string& command_line, const Runtime& runtime,
   doc["memory"] = ledger_json(result.report.ledger);
   doc["memory"]["activations"] = result.activation_bytes;
   doc["memory"]["weights"] = runtime.pipeline->transformer().weight_bytes();
-  doc["steps"] = steps_json(result.report);
+  doc["per_step"] = steps_json(result.report);
   return doc;
 }
 
+// PNG is what is written; a name that promises another format would mislead.
+Status check_extension(const std::string& path) {
+  const std::string extension = std::filesystem::path(path).extension().string();
+  if (extension.empty() || extension == ".png" || extension == ".PNG") return ok_status();
+  return invalid_argument("--out is " + path + ", wanted a name that ends in .png");
+}
+
 Status generate(const Flags& flags, const std::string& command_line) {
+  FO_RETURN_IF_ERROR(check_extension(flags.out));
   if (flags.out == flags.output.json) {
     return invalid_argument("--out and --json are both " + flags.out + ", wanted two files");
   }

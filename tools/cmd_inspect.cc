@@ -256,7 +256,7 @@ Status inspect_run(const Flags& flags, const std::string& command_line) {
     doc["seconds"] = result->seconds;
     doc.update(summary_json(report));
     doc["layer_names"] = report.layer_names;
-    doc["steps"] = steps_json(report);
+    doc["per_step"] = steps_json(report);
     doc["layers"] = layers_json(report);
     doc["maps"] = maps_json(shown);
     FO_RETURN_IF_ERROR(write_json_file(flags.output.json, doc));

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/signals.h"
 
+#include <atomic>
 #include <csignal>
 
 namespace flashomni::tools {
 namespace {
 
 constexpr int kStopSignals[] = {SIGINT, SIGTERM};
-volatile std::sig_atomic_t stop = 0;
+// The handler may run on any thread. A lock-free atomic is safe in it and between threads.
+std::atomic<bool> stop = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 void request_stop(int) {
-  stop = 1;
+  stop = true;
   for (const int s : kStopSignals) std::signal(s, SIG_DFL);
 }
 
@@ -28,7 +31,7 @@ void install_stop_handler() {
 }
 
 bool stop_requested() {
-  return stop != 0;
+  return stop;
 }
 
 }  // namespace flashomni::tools
