@@ -71,15 +71,16 @@ Status read_prompts(const std::string& path, std::vector<std::string>& prompts) 
 // What attention skipping alone gains, then each further part; the last stage is the strategy as it
 // was asked for.
 std::vector<Stage> ablation_stages(const StrategyChoice& choice) {
-  StrategyChoice whole_layers = choice;
-  const auto degrade = whole_layers.options.find("S_q");
+  StrategyChoice not_degrading = choice;
+  const auto degrade = not_degrading.options.find("S_q");
   const bool degrades =
-      degrade != whole_layers.options.end() && degrade->second != OptionValue(0.0);
+      degrade != not_degrading.options.end() && degrade->second != OptionValue(0.0);
   if (degrades) degrade->second = 0.0;
-  std::vector<Stage> stages = {{"attention", "attention", {false, false}, whole_layers},
-                               {"+ GEMM-Q", "gemm_q", {true, false}, whole_layers},
-                               {"+ GEMM-O", "gemm_o", {true, true}, whole_layers}};
-  if (degrades) stages.push_back({"+ degrading", "degrade", {true, true}, choice});
+  std::vector<Stage> stages = {
+      {"attention", "attention", {.sparse_gemm_q = false, .sparse_gemm_o = false}, not_degrading},
+      {"+ GEMM-Q", "gemm_q", {.sparse_gemm_o = false}, not_degrading},
+      {"+ GEMM-O", "gemm_o", {}, not_degrading}};
+  if (degrades) stages.push_back({"+ degrading", "degrade", {}, choice});
   return stages;
 }
 

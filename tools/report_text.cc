@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/report_text.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <map>
 
 #include "tools/table.h"
 
@@ -21,25 +21,26 @@ std::string sparsity_text(const RunReport& r) {
 }
 
 void print_fallbacks(const std::vector<Fallback>& fallbacks) {
-  std::vector<Fallback> by_reason;  // with the first place of each
-  std::map<std::string, size_t> index;
-  std::vector<int> places;
+  struct Group {
+    Fallback first;  // its count is that of all
+    int places = 1;
+  };
+  std::vector<Group> groups;
   for (const Fallback& f : fallbacks) {
-    const auto [it, is_new] = index.try_emplace(f.reason, by_reason.size());
-    if (is_new) {
-      by_reason.push_back(f);
-      places.push_back(1);
-      continue;
+    const auto same = std::find_if(groups.begin(), groups.end(),
+                                   [&](const Group& g) { return g.first.reason == f.reason; });
+    if (same == groups.end()) {
+      groups.push_back({f});
+    } else {
+      same->first.count += f.count;
+      ++same->places;
     }
-    by_reason[it->second].count += f.count;
-    ++places[it->second];
   }
-  for (size_t i = 0; i < by_reason.size(); ++i) {
-    const Fallback& f = by_reason[i];
-    std::string where = f.where;
-    if (places[i] > 1) where += " and " + std::to_string(places[i] - 1) + " more";
+  for (const auto& [f, places] : groups) {
+    const std::string more = places > 1 ? " and " + std::to_string(places - 1) + " more" : "";
     const std::string times = f.count > 1 ? " (" + std::to_string(f.count) + " times)" : "";
-    std::fprintf(stderr, "ran dense: %s: %s%s\n", where.c_str(), f.reason.c_str(), times.c_str());
+    std::fprintf(stderr, "ran dense: %s%s: %s%s\n", f.where.c_str(), more.c_str(), f.reason.c_str(),
+                 times.c_str());
   }
 }
 
