@@ -25,6 +25,7 @@ configure=()
 cmake --preset release "${configure[@]}" > /dev/null
 cmake --build "$build" --target flashomni_cli
 
+mkdir -p "$out"
 echo "== 3/3 \"$prompt\", dense and with FlashOmni, 50 steps each"
 "$build/bin/flashomni" compare "$prompt" --steps 50 --out-dir "$out" --json "$out/compare.json" |
   tee "$out/table.txt"
