@@ -8,6 +8,7 @@
 #include "io/json.h"
 #include "pipelines/run_json.h"
 #include "tools/commands.h"
+#include "tools/profile_text.h"
 #include "tools/progress.h"
 #include "tools/report_text.h"
 #include "tools/runtime.h"
@@ -20,6 +21,7 @@ namespace {
 struct Flags {
   std::string prompt;
   std::string out = "out.png";
+  bool profile = false;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
@@ -39,6 +41,8 @@ nlohmann::json document(const std::string& command_line, const Runtime& runtime,
   doc["memory"] = ledger_json(result.report.ledger);
   doc["memory"]["activations"] = result.activation_bytes;
   doc["memory"]["weights"] = runtime.pipeline->transformer().weight_bytes();
+  doc["memory"]["process_peak"] = process_peak_bytes();
+  if (runtime.profiler) doc["profile"] = profile_json(runtime.profiler->rows());
   doc["per_step"] = steps_json(result.report);
   return doc;
 }
@@ -57,7 +61,7 @@ Status generate(const Flags& flags, const std::string& command_line) {
   }
   FO_RETURN_IF_ERROR(check_writable(flags.out));
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
-  FO_ASSIGN_OR_RETURN(const Runtime runtime, open_runtime(flags.model));
+  FO_ASSIGN_OR_RETURN(const Runtime runtime, open_runtime(flags.model, flags.profile));
   FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
                       flags.strategy.resolve(runtime.pipeline->defaults().family));
   FO_ASSIGN_OR_RETURN(const TextToImageRequest request,
@@ -65,6 +69,7 @@ Status generate(const Flags& flags, const std::string& command_line) {
   FO_ASSIGN_OR_RETURN(std::unique_ptr<Strategy> strategy, make_strategy(choice));
   if (stop_requested()) return cancelled("stopped before the first step");
 
+  if (runtime.profiler) runtime.profiler->clear();  // the loading is over
   Progress progress(flags.output.quiet);
   Result<TextToImageResult> result =
       runtime.pipeline->generate(request, std::move(strategy), {}, progress.track());
@@ -82,6 +87,10 @@ Status generate(const Flags& flags, const std::string& command_line) {
               request.height, static_cast<unsigned long long>(request.seed), request.steps,
               fixed(result->seconds, 2).c_str());
   std::printf("%s: %s\n", strategy_text(choice).c_str(), sparsity_text(result->report).c_str());
+  if (runtime.profiler) {
+    const double peak = runtime.backend->measure_peak_flops();
+    std::fputs(profile_text(runtime.profiler->rows(), result->seconds, peak).c_str(), stdout);
+  }
   return ok_status();
 }
 
@@ -92,6 +101,7 @@ void add_generate(CLI::App& app, CommandLine& line) {
   const auto flags = std::make_shared<Flags>();
   sub->add_option("prompt", flags->prompt, "what to draw")->required()->type_name("PROMPT");
   sub->add_option("-o,--out", flags->out, "PNG file to write (default out.png)")->type_name("FILE");
+  sub->add_flag("--profile", flags->profile, "time every operation by layer");
   flags->picture.add_to(*sub);
   flags->strategy.add_to(*sub);
   flags->model.add_to(*sub);

@@ -22,6 +22,7 @@ struct CommandLine {
 void add_generate(CLI::App& app, CommandLine& line);
 void add_compare(CLI::App& app, CommandLine& line);
 void add_inspect(CLI::App& app, CommandLine& line);
+void add_bench(CLI::App& app, CommandLine& line);
 void add_info(CLI::App& app, CommandLine& line);
 
 }  // namespace flashomni::tools

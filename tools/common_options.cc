@@ -12,6 +12,10 @@ void ModelFlags::add_to(CLI::App& app) {
                  "checkpoint folder (default: emoji-flux in $FLASHOMNI_MODELS, or installed with "
                  "or lying above this program)")
       ->type_name("DIR");
+  add_device_to(app);
+}
+
+void ModelFlags::add_device_to(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu or cuda (auto: cuda where it starts)")
       ->type_name("NAME")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));

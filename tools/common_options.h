@@ -39,6 +39,8 @@ struct ModelFlags {
   std::string isa;
   std::optional<int> threads;
   void add_to(CLI::App& app);
+  // Without --model, for commands that need no checkpoint.
+  void add_device_to(CLI::App& app);
 };
 
 // What to draw, besides the prompt.

@@ -92,6 +92,7 @@ int run(int argc, char** argv) {
   add_generate(app, line);
   add_compare(app, line);
   add_inspect(app, line);
+  add_bench(app, line);
   add_info(app, line);
   app.footer(kFooter);
 

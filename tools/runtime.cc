@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/runtime.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -73,11 +75,19 @@ Result<std::unique_ptr<Backend>> open_backend(const ModelFlags& flags) {
   return make_backend(flags.device == "auto" ? "cpu" : flags.device, options);
 }
 
-Result<Runtime> open_runtime(const ModelFlags& flags) {
+size_t process_peak_bytes() {
+  rusage usage{};
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
+}
+
+Result<Runtime> open_runtime(const ModelFlags& flags, bool profile) {
   Runtime r;
   FO_ASSIGN_OR_RETURN(r.folder, find_model_folder(flags));
   FO_ASSIGN_OR_RETURN(r.backend, open_backend(flags));
-  FO_ASSIGN_OR_RETURN(r.pipeline, TextToImagePipeline::load(*r.backend, r.folder));
+  if (profile) r.profiler = std::make_unique<ProfilingBackend>(*r.backend);
+  Backend& backend = profile ? *r.profiler : *r.backend;
+  FO_ASSIGN_OR_RETURN(r.pipeline, TextToImagePipeline::load(backend, r.folder));
   return r;
 }
 

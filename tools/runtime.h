@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/profiling_backend.h"
 #include "pipelines/text_to_image.h"
 #include "tools/common_options.h"
 
@@ -14,6 +15,7 @@ namespace flashomni::tools {
 
 struct Runtime {
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<ProfilingBackend> profiler;  // between model and backend, if asked for
   std::string folder;
   std::unique_ptr<TextToImagePipeline> pipeline;  // after what it uses
 };
@@ -24,8 +26,11 @@ Result<std::unique_ptr<Backend>> open_backend(const ModelFlags& flags);
 // program, in models/ of the current folder or of one above the program. kNotFound lists what was
 // tried.
 Result<std::string> find_model_folder(const ModelFlags& flags);
-Result<Runtime> open_runtime(const ModelFlags& flags);
+// With `profile`, every operation is timed.
+Result<Runtime> open_runtime(const ModelFlags& flags, bool profile = false);
 
+// Most resident memory of this process so far, bytes.
+size_t process_peak_bytes();
 // {"version", "command", "machine", "model"}.
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime);
 

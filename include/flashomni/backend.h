@@ -50,6 +50,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual BackendInfo info() const = 0;
+  // Multiply-add rate of this device measured by a short register-only loop, FLOP/s; 0 = unknown.
+  virtual double measure_peak_flops() { return 0; }
   // Names what the next operations belong to ("transformer_blocks.0"), for profilers.
   virtual void set_scope(const std::string& name) { (void)name; }
 

@@ -18,6 +18,7 @@
 #include "cpu/gemm_q.h"
 #include "cpu/isa.h"
 #include "cpu/packed_weight.h"
+#include "cpu/peak.h"
 #include "cpu/pooling.h"
 #include "cpu/projection.h"
 #include "cpu/select.h"
@@ -40,6 +41,8 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(const Isa& isa, int threads)
       : isa_(isa), pool_(threads), context_{*isa.kernels, pool_} {}
+
+  double measure_peak_flops() override { return cpu::measure_peak_flops(context_); }
 
   BackendInfo info() const override {
     BackendInfo info;

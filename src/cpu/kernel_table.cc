@@ -13,6 +13,7 @@
 #include "cpu/kernels/attention-inl.h"
 #include "cpu/kernels/epilogue-inl.h"
 #include "cpu/kernels/gemm-inl.h"
+#include "cpu/kernels/peak-inl.h"
 #include "cpu/kernels/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -40,6 +41,8 @@ const KernelTable kTable = {
     .combine = combine,
     .exp2 = exp2_n,
     .exp = exp_n,
+    .fma_rounds = fma_rounds,
+    .fma_round_flops = kPeakChains * kLanes * 2,
 };
 
 }  // namespace flashomni::cpu::HWY_NAMESPACE

@@ -22,15 +22,17 @@ struct GemmSpan {
   int64_t k;
 };
 
-// What happens to an accumulated tile c[rows][panel] before it leaves the core. With
+// What happens to accumulated tiles before they leave the core. With
 //   t = planes[0] * coefficients[0] + planes[1] * coefficients[1] + ...   (planes given)
 //   t = bias                                                              (otherwise)
 // y = act(c + t), or act(t) without c; then out = y and residual += gate * y, each when given.
 struct EpilogueArgs {
-  const float* c = nullptr;  // [rows][panel], or null: no product
+  // Panels of the tile, each [rows][panel], `panel_stride` apart; null: no product.
+  const float* c = nullptr;
+  int64_t panel_stride = 0;
   int rows = 0;
-  int cols = 0;                 // valid columns, at most one panel
-  const float* bias = nullptr;  // [panel]
+  int cols = 0;                 // valid columns of all panels together
+  const float* bias = nullptr;  // [cols], readable up to the end of the last panel
   int num_planes = 0;
   const float* planes[GemmOParams::kMaxPlanes] = {};
   int64_t plane_stride[GemmOParams::kMaxPlanes] = {};
@@ -67,11 +69,12 @@ struct AttentionState {
   float* out_t;      // [d][panel], sum of 2^(s - max) v
   float* max;        // [panel], reference maximum, in units of log2
   float* sum;        // [panel], sum of 2^(s - max)
-  float* p;          // scratch [kMaxKvTokens][panel]
+  float* p;          // scratch [kBufferedTokens][panel]
   int head_dim;
 };
-// Most key/value tokens of one attend() call: the largest symbol block.
-inline constexpr int kMaxKvTokens = 128;
+// Probabilities that wait for their product with the values: with the values they then fill most of
+// an L1 of 48 KB at head_dim 64.
+inline constexpr int kBufferedTokens = 64;
 
 // LayerNorm rows, see NormModulateParams.
 struct NormArgs {
@@ -123,8 +126,8 @@ struct KernelTable {
   // q_t[d][q_panel] = scale * q[rows][d], zero in lanes past `rows`.
   void (*load_queries)(DType dtype, const void* q, int64_t stride, int rows, int d, float scale,
                        float* q_t);
-  // Takes `tokens` <= kMaxKvTokens keys and values (rows `k_stride`, `v_stride` apart) into the
-  // state, 32 tokens at a time, so that the bits depend only on which groups of 32 were given.
+  // Takes `tokens` keys and values (rows `k_stride`, `v_stride` apart) into the state, 32 tokens at
+  // a time, so that the bits depend only on which groups of 32 were given.
   void (*attend)(const AttentionState& state, const float* k, int64_t k_stride, const float* v,
                  int64_t v_stride, int tokens);
   // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
@@ -148,6 +151,10 @@ struct KernelTable {
   // Exponentials, exposed for accuracy tests: out = 2^x and e^x.
   void (*exp2)(const float* x, float* out, int64_t n);
   void (*exp)(const float* x, float* out, int64_t n);
+
+  // Rounds of register-only multiply-adds, `fma_round_flops` each; returns a value to keep.
+  float (*fma_rounds)(int64_t rounds);
+  int fma_round_flops;
 };
 
 // The table of one Highway target (HWY_AVX3, ...), or null if this build does not have it.

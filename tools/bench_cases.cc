@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/bench_cases.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "base/rng.h"
+#include "flashomni/strategies.h"
+#include "models/tensor.h"
+
+namespace flashomni::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Everything the cases of one operation share.
+struct World {
+  Backend& backend;
+  BenchShape shape;
+  Rng rng;
+  std::vector<Tensor> tensors;
+  std::vector<std::shared_ptr<const PackedWeight>> weights;
+  std::unique_ptr<Buffer> workspace;
+  Exec exec;
+
+  World(Backend& b, const BenchShape& s) : backend(b), shape(s), rng(s.seed) {}
+
+  // Random normal values: zeros would flatter every denormal, power and prediction path.
+  Result<TensorView> random(std::initializer_list<int64_t> dims, double scale = 1.0) {
+    int64_t n = 1;
+    for (int64_t d : dims) n *= d;
+    std::vector<float> values(static_cast<size_t>(n));
+    for (float& v : values) v = static_cast<float>(scale * rng.normal());
+    FO_ASSIGN_OR_RETURN(Tensor t, Tensor::upload(backend, values, dims));
+    tensors.push_back(std::move(t));
+    return tensors.back().view();
+  }
+  Result<const PackedWeight*> weight(int64_t out, int64_t in, int head_dim) {
+    const double scale = 1 / std::sqrt(double(in));
+    FO_ASSIGN_OR_RETURN(const TensorView w, random({out, in}, scale));
+    FO_ASSIGN_OR_RETURN(const TensorView b, random({out}));
+    FO_ASSIGN_OR_RETURN(auto packed,
+                        backend.pack_weight({.weight = w, .bias = b, .out_head_dim = head_dim}));
+    tensors.pop_back();
+    tensors.pop_back();
+    weights.push_back(packed);
+    return weights.back().get();
+  }
+  Status reserve(size_t bytes) {
+    if (workspace && workspace->bytes() >= bytes) return ok_status();
+    FO_ASSIGN_OR_RETURN(workspace, backend.allocate(std::max<size_t>(bytes, 64)));
+    exec = {nullptr, workspace->data(), workspace->bytes()};
+    return ok_status();
+  }
+};
+
+// Symbols in backend memory with their plan.
+struct DeviceSymbols {
+  std::unique_ptr<Buffer> memory;
+  std::unique_ptr<Buffer> plan_memory;
+  SymbolsView view;
+  PlanView plan;
+  SymbolCounts counts;
+};
+
+SymbolGeometry geometry_of(const BenchShape& s) {
+  SymbolGeometry g;
+  g.heads = s.heads;
+  g.q_tokens = g.kv_tokens = static_cast<int>(s.n);
+  g.block_q = s.block_q;
+  g.block_kv = s.block_kv;
+  return g;
+}
+
+Result<std::shared_ptr<DeviceSymbols>> place(World& w, const SparseSymbols& symbols) {
+  auto out = std::make_shared<DeviceSymbols>();
+  const SymbolGeometry& g = symbols.geometry();
+  FO_ASSIGN_OR_RETURN(out->memory, w.backend.allocate(symbols.c_words().size_bytes() +
+                                                      symbols.s_words().size_bytes()));
+  out->view.geometry = g;
+  out->view.c = static_cast<uint64_t*>(out->memory->data());
+  out->view.s = out->view.c + g.total_c_words();
+  FO_RETURN_IF_ERROR(w.backend.upload(w.exec, out->view.c, symbols.c_words().data(),
+                                      symbols.c_words().size_bytes()));
+  FO_RETURN_IF_ERROR(w.backend.upload(w.exec, out->view.s, symbols.s_words().data(),
+                                      symbols.s_words().size_bytes()));
+  FO_ASSIGN_OR_RETURN(out->plan_memory, w.backend.allocate(w.backend.plan_bytes(g)));
+  out->plan = {out->plan_memory->data(), out->plan_memory->bytes()};
+  FO_RETURN_IF_ERROR(w.backend.plan(w.exec, {out->view, out->plan}));
+  out->counts = symbols.counts();
+  return out;
+}
+
+// Symbols of a stated pattern whose share of left-out pairs comes close to `sparsity`.
+Result<SparseSymbols> make_symbols(World& w, const std::string& pattern, double sparsity) {
+  const SymbolGeometry g = geometry_of(w.shape);
+  SparseSymbols out(g);
+  if (pattern == "window") {
+    // A band of `width` blocks around the diagonal has about width * n - (width/2)^2 blocks.
+    for (int i = 0; i < g.num_q_blocks(); ++i) {
+      const double center = (i + 0.5) * g.num_kv_blocks() / g.num_q_blocks();
+      const double half = 0.5 * g.num_kv_blocks() * (1 - std::sqrt(sparsity)) * 2;
+      for (int j = 0; j < g.num_kv_blocks(); ++j) {
+        if (std::abs(j + 0.5 - center) <= std::max(0.5, half)) continue;
+        for (int h = 0; h < g.heads; ++h) out.set_s(0, h, i, j, false);
+      }
+    }
+    out.repair();
+    return out;
+  }
+  double cached = 0, skipped = 0;
+  if (pattern == "s_c") {
+    cached = sparsity;
+  } else if (pattern == "s_s") {
+    skipped = sparsity;
+  } else if (pattern == "both") {
+    cached = skipped = 1 - std::sqrt(1 - sparsity);
+  } else {
+    return invalid_argument("pattern is '" + pattern + "', wanted s_s, s_c, both or window");
+  }
+  std::vector<int> rows(size_t(g.heads) * size_t(g.num_q_blocks()));
+  std::iota(rows.begin(), rows.end(), 0);
+  auto pick = [&](std::vector<int>& items, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      std::swap(items[i], items[i + w.rng.below(items.size() - i)]);
+    }
+  };
+  const auto num_cached = static_cast<size_t>(std::lround(cached * double(rows.size())));
+  pick(rows, num_cached);
+  for (size_t r = 0; r < num_cached; ++r) {
+    out.set_c(0, rows[r] / g.num_q_blocks(), rows[r] % g.num_q_blocks(), false);
+  }
+  std::vector<int> pairs((rows.size() - num_cached) * size_t(g.num_kv_blocks()));
+  std::iota(pairs.begin(), pairs.end(), 0);
+  const auto num_skipped = static_cast<size_t>(std::lround(skipped * double(pairs.size())));
+  pick(pairs, num_skipped);
+  for (size_t p = 0; p < num_skipped; ++p) {
+    const int row = rows[num_cached + size_t(pairs[p] / g.num_kv_blocks())];
+    out.set_s(0, row / g.num_q_blocks(), row % g.num_q_blocks(), pairs[p] % g.num_kv_blocks(),
+              false);
+  }
+  out.repair();
+  return out;
+}
+
+BenchRow base_row(const char* op, const BenchShape& s) {
+  BenchRow r;
+  r.op = op;
+  r.n = s.n;
+  r.heads = s.heads;
+  r.head_dim = s.head_dim;
+  r.block_q = s.block_q;
+  r.block_kv = s.block_kv;
+  return r;
+}
+
+double percentile(std::vector<double> sorted, double p) {
+  const double at = p * double(sorted.size() - 1);
+  const auto low = static_cast<size_t>(at);
+  const size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (at - double(low)) * (sorted[high] - sorted[low]);
+}
+
+}  // namespace
+
+Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShape& shape,
+                                               const std::vector<std::string>& patterns,
+                                               const std::vector<double>& sparsities) {
+  auto w = std::make_shared<World>(backend, shape);
+  AttentionParams p;
+  FO_ASSIGN_OR_RETURN(p.q, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(p.k, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(p.v, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_RETURN_IF_ERROR(backend.supports(p));
+  const double dense_flops = 4.0 * double(shape.n) * double(shape.n) * shape.heads * shape.head_dim;
+
+  std::vector<BenchCase> cases;
+  BenchRow row = base_row("attention", shape);
+  row.flops = dense_flops;
+  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
+  cases.push_back({row, [w, p] { return w->backend.attention(w->exec, p); }});
+  for (const std::string& pattern : patterns) {
+    for (const double sparsity : sparsities) {
+      FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, pattern, sparsity));
+      FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
+      AttentionParams sparse = p;
+      sparse.symbols = device->view;
+      sparse.plan = device->plan;
+      FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(sparse)));
+      row.pattern = pattern;
+      row.sparsity = 1 - device->counts.pair_density();
+      row.flops = dense_flops * device->counts.pair_density();
+      cases.push_back({row, [w, sparse, device] { return w->backend.attention(w->exec, sparse); }});
+    }
+  }
+  return cases;
+}
+
+Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& shape,
+                                            const std::vector<double>& sparsities) {
+  auto w = std::make_shared<World>(backend, shape);
+  const int64_t width = int64_t{shape.heads} * shape.head_dim;
+  const int64_t in = shape.in_features ? shape.in_features : width;
+  GemmQParams p;
+  FO_ASSIGN_OR_RETURN(p.x, w->random({1, shape.n, in}));
+  FO_ASSIGN_OR_RETURN(p.weight, w->weight(width, in, shape.head_dim));
+  FO_ASSIGN_OR_RETURN(p.rms_weight, w->random({shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(p.rope.cos, w->random({shape.n, shape.head_dim / 2}));
+  FO_ASSIGN_OR_RETURN(p.rope.sin, w->random({shape.n, shape.head_dim / 2}));
+  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_RETURN_IF_ERROR(backend.supports(p));
+  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
+
+  std::vector<BenchCase> cases;
+  BenchRow row = base_row("gemm-q", shape);
+  row.in_features = in;
+  row.out_features = width;
+  const double dense_flops = row.flops = 2.0 * double(shape.n) * double(in) * double(width);
+  cases.push_back({row, [w, p] { return w->backend.gemm_q(w->exec, p); }});
+  for (const double sparsity : sparsities) {
+    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+    FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
+    GemmQParams sparse = p;
+    sparse.symbols = device->view;
+    row.pattern = "s_c";
+    row.sparsity = 1 - device->counts.row_density();
+    row.flops = dense_flops * device->counts.row_density();
+    cases.push_back({row, [w, sparse, device] { return w->backend.gemm_q(w->exec, sparse); }});
+  }
+  return cases;
+}
+
+Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& shape,
+                                            const std::vector<double>& sparsities) {
+  constexpr int kPlanes = 2;  // a first-order forecast
+  auto w = std::make_shared<World>(backend, shape);
+  const int64_t width = int64_t{shape.heads} * shape.head_dim;
+  const int64_t out = shape.out_features ? shape.out_features : width;
+  GemmOParams p;
+  p.rows = static_cast<int>(shape.n);
+  FO_ASSIGN_OR_RETURN(p.attn, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(p.weight, w->weight(out, width, 0));
+  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, out}));
+  FO_RETURN_IF_ERROR(backend.supports(p));
+  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
+
+  std::vector<BenchCase> cases;
+  BenchRow row = base_row("gemm-o", shape);
+  row.in_features = width;
+  row.out_features = out;
+  const double dense_flops = row.flops = 2.0 * double(shape.n) * double(width) * double(out);
+  cases.push_back({row, [w, p] { return w->backend.gemm_o(w->exec, p); }});
+
+  GemmOParams planes = p;
+  planes.num_planes = kPlanes;
+  planes.coefficients[1] = 2.f;
+  for (int m = 0; m < kPlanes; ++m) {
+    FO_ASSIGN_OR_RETURN(planes.planes[m], w->random({1, shape.n, out}));
+  }
+  for (const double sparsity : sparsities) {
+    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+    FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
+    GemmOParams sparse = planes;
+    sparse.symbols = device->view;
+    row.pattern = "s_c";
+    row.sparsity = 1 - device->counts.row_density();
+    row.flops = dense_flops * device->counts.row_density();
+    // The planes are read, the result is written, the computed heads' rows are read.
+    row.bytes = 4.0 * double(shape.n) *
+                ((kPlanes + 1) * double(out) + double(width) * device->counts.row_density());
+    cases.push_back({row, [w, sparse, device] { return w->backend.gemm_o(w->exec, sparse); }});
+  }
+
+  // The Update pass beside them: bias planes and full output at half of the rows cached.
+  FO_ASSIGN_OR_RETURN(const SparseSymbols half, make_symbols(*w, "s_c", 0.5));
+  FO_ASSIGN_OR_RETURN(auto device, place(*w, half));
+  for (const int num_planes : {1, kPlanes}) {
+    GemmOUpdateParams update{.base = planes};
+    update.base.num_planes = num_planes;
+    update.base.symbols = device->view;
+    update.factors[0] = p.attn;
+    FO_ASSIGN_OR_RETURN(update.factors[1], w->random({1, shape.n, shape.heads, shape.head_dim}));
+    row.op = "gemm-o-update-" + std::to_string(num_planes);
+    row.pattern = "s_c";
+    row.sparsity = 0;  // everything is computed, plus the slopes of the cached half
+    row.flops = dense_flops * (1 + 0.5 * (num_planes - 1));
+    row.bytes = 0;
+    cases.push_back(
+        {row, [w, update, device] { return w->backend.gemm_o_update(w->exec, update); }});
+  }
+  return cases;
+}
+
+Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& shape) {
+  auto w = std::make_shared<World>(backend, shape);
+  const int64_t width = int64_t{shape.heads} * shape.head_dim;
+  const int64_t in = shape.in_features ? shape.in_features : width;
+  const int64_t out = shape.out_features ? shape.out_features : width;
+  LinearParams p;
+  FO_ASSIGN_OR_RETURN(p.x, w->random({1, shape.n, in}));
+  FO_ASSIGN_OR_RETURN(p.weight, w->weight(out, in, 0));
+  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, out}));
+  FO_RETURN_IF_ERROR(backend.supports(p));
+  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
+  BenchRow row;
+  row.op = "linear";
+  row.n = shape.n;
+  row.in_features = in;
+  row.out_features = out;
+  row.flops = 2.0 * double(shape.n) * double(in) * double(out);
+  std::vector<BenchCase> cases;
+  cases.push_back({row, [w, p] { return w->backend.linear(w->exec, p); }});
+  return cases;
+}
+
+Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape) {
+  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, attention_cases(backend, shape, {}, {}));
+  auto w = std::make_shared<World>(backend, shape);
+  FlashOmniOptions options;
+  options.block_q = shape.block_q;
+  options.block_kv = shape.block_kv;
+  FO_ASSIGN_OR_RETURN(auto made, make_flashomni(options));
+  std::shared_ptr<Strategy> strategy = std::move(made);
+  BuildContext c;
+  c.sequence.heads = shape.heads;
+  c.sequence.head_dim = shape.head_dim;
+  c.sequence.tokens = static_cast<int>(shape.n);
+  c.sequence.text_end = static_cast<int>(std::min<int64_t>(512, shape.n / 4));
+  RunInfo run{.steps = 50, .streams = 1, .layers = 1, .sequence = c.sequence};
+  FO_RETURN_IF_ERROR(strategy->begin_run(run));
+  FO_ASSIGN_OR_RETURN(c.q, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(c.k, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(auto memory, backend.allocate(strategy->scratch_bytes(c.sequence)));
+  std::shared_ptr<Buffer> scratch = std::move(memory);
+  c.scratch = scratch->data();
+  c.step = {30, 50, 30};
+  FO_ASSIGN_OR_RETURN(auto device, place(*w, SparseSymbols(geometry_of(shape))));
+  BenchRow row = base_row("symbols", shape);
+  row.pattern = "build+plan";
+  cases.push_back({row, [w, c, strategy, scratch, device]() mutable {
+                     c.backend = &w->backend;
+                     FO_RETURN_IF_ERROR(strategy->build(c, device->view));
+                     FO_RETURN_IF_ERROR(w->backend.plan(w->exec, {device->view, device->plan}));
+                     return w->backend.count_symbols(w->exec, {device->view, &device->counts});
+                   }});
+  return cases;
+}
+
+Status time_cases(std::vector<BenchCase>& cases, int repeats, double bandwidth,
+                  const std::function<bool()>& stop) {
+  for (int r = -1; r < repeats; ++r) {  // -1 is the warm-up
+    for (BenchCase& c : cases) {
+      if (stop()) return cancelled("stopped");
+      const Clock::time_point start = Clock::now();
+      FO_RETURN_IF_ERROR(c.run());
+      if (r >= 0) c.row.seconds.push_back(seconds_since(start));
+    }
+  }
+  for (BenchCase& c : cases) {
+    BenchRow& row = c.row;
+    std::sort(row.seconds.begin(), row.seconds.end());
+    row.ms_median = 1e3 * percentile(row.seconds, 0.5);
+    row.ms_p10 = 1e3 * percentile(row.seconds, 0.1);
+    row.ms_p90 = 1e3 * percentile(row.seconds, 0.9);
+  }
+  if (cases.empty()) return ok_status();
+  const BenchRow& dense = cases.front().row;
+  for (BenchCase& c : cases) {
+    BenchRow& row = c.row;
+    row.speedup_vs_dense = dense.ms_median / row.ms_median;
+    row.efficiency = row.speedup_vs_dense * (1 - row.sparsity);
+    if (row.bytes > 0 && bandwidth > 0) {
+      // The least time: computing what is left at the dense rate, or moving what must move.
+      const double compute = dense.ms_median * row.flops / dense.flops;
+      const double memory = 1e3 * row.bytes / bandwidth;
+      row.efficiency = std::max(compute, memory) / row.ms_median;
+    }
+  }
+  return ok_status();
+}
+
+Result<double> measure_bandwidth(Backend& backend) {
+  constexpr int64_t kBytes = int64_t{256} << 20;
+  FO_ASSIGN_OR_RETURN(auto a, backend.allocate(kBytes));
+  FO_ASSIGN_OR_RETURN(auto b, backend.allocate(kBytes));
+  const auto view = [](Buffer& m) {
+    return TensorView::contiguous(m.data(), DType::kF32, {1, 1 << 14, kBytes / 4 >> 14});
+  };
+  FO_RETURN_IF_ERROR(
+      backend.combine({}, {.x = view(*a), .a = 0.f, .out = view(*a)}));  // touch the pages
+  std::vector<double> seconds;
+  for (int r = 0; r < 5; ++r) {
+    const Clock::time_point start = Clock::now();
+    FO_RETURN_IF_ERROR(backend.copy({}, {.src = view(*a), .dst = view(*b)}));
+    FO_RETURN_IF_ERROR(backend.synchronize({}));
+    seconds.push_back(seconds_since(start));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return 2.0 * kBytes / seconds[2];
+}
+
+}  // namespace flashomni::tools

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// flashomni bench: times attention, GEMM-Q, GEMM-O, linears and symbol building on random data over
+// a sweep of sparsities, and says how much of the sparsity becomes speed.
+#include <unistd.h>
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+
+#include "flashomni/version.h"
+#include "io/json.h"
+#include "pipelines/run_json.h"
+#include "tools/bench_cases.h"
+#include "tools/commands.h"
+#include "tools/plot.h"
+#include "tools/runtime.h"
+#include "tools/signals.h"
+#include "tools/table.h"
+
+namespace flashomni::tools {
+namespace {
+
+using nlohmann::json;
+
+struct Flags {
+  std::string op;
+  ModelFlags model;  // device flags only
+  OutputFlags output;
+  std::string plot;
+  std::optional<int> n, heads, head_dim, block, repeats, in_features, out_features;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> patterns;
+  std::vector<double> sparsities;
+};
+
+BenchShape shape_of(const Flags& f) {
+  BenchShape s;
+  s.n = f.n.value_or(4608);
+  s.heads = f.heads.value_or(24);
+  s.head_dim = f.head_dim.value_or(128);
+  s.block_q = s.block_kv = f.block.value_or(64);
+  s.in_features = f.in_features.value_or(0);
+  s.out_features = f.out_features.value_or(0);
+  s.seed = f.seed.value_or(1);
+  return s;
+}
+
+Result<std::vector<BenchCase>> make_cases(const Flags& f, Backend& backend) {
+  const BenchShape s = shape_of(f);
+  if (f.op == "attention") return attention_cases(backend, s, f.patterns, f.sparsities);
+  if (f.op == "gemm-q") return gemm_q_cases(backend, s, f.sparsities);
+  if (f.op == "gemm-o") return gemm_o_cases(backend, s, f.sparsities);
+  if (f.op == "linear") return linear_cases(backend, s);
+  return symbols_cases(backend, s);
+}
+
+double active_tflops(const BenchRow& r) {
+  return r.flops / r.ms_median * 1e-9;
+}
+
+json row_json(const BenchRow& r, const std::string& device) {
+  return {{"op", r.op},
+          {"device", device},
+          {"dtype", r.dtype},
+          {"n", r.n},
+          {"heads", r.heads},
+          {"head_dim", r.head_dim},
+          {"in_features", r.in_features},
+          {"out_features", r.out_features},
+          {"block_q", r.block_q},
+          {"block_kv", r.block_kv},
+          {"pattern", r.pattern},
+          {"sparsity", r.sparsity},
+          {"ms_median", r.ms_median},
+          {"ms_p10", r.ms_p10},
+          {"ms_p90", r.ms_p90},
+          {"repeats", r.seconds.size()},
+          {"tflops_active", active_tflops(r)},
+          {"speedup_vs_dense", r.speedup_vs_dense},
+          {"efficiency", r.efficiency},
+          {"baselines", json::object()}};
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text.data();
+}
+
+Image plot_of(const std::vector<BenchCase>& cases, const BenchShape& s) {
+  Plot plot;
+  const BenchRow& dense = cases.front().row;
+  plot.title = dense.op + ": n " + std::to_string(s.n) + ", " + std::to_string(s.heads) +
+               " heads of " + std::to_string(s.head_dim) + ", blocks of " +
+               std::to_string(s.block_q);
+  plot.x_label = "sparsity";
+  plot.y_label = "speed-up over dense";
+  plot.x_ticks = {0, 0.25, 0.5, 0.75, 0.9, 1};
+  plot.y_min = 1;
+  plot.y_max = 12;
+  plot.y_ticks = {1, 2, 4, 8};
+  plot.log_y = true;
+  PlotLine ideal{.name = "1/(1-s)", .dashed = true, .markers = false};
+  for (double x = 0; x <= 0.91; x += 0.01) {
+    ideal.x.push_back(x);
+    ideal.y.push_back(1 / (1 - x));
+  }
+  for (size_t i = 1; i < cases.size(); ++i) {
+    const BenchRow& r = cases[i].row;
+    if (r.sparsity <= 0 || r.speedup_vs_dense < 1) continue;
+    if (plot.lines.empty() || plot.lines.back().name != r.pattern) {
+      plot.lines.push_back({.name = r.pattern, .x = {0}, .y = {1}});
+    }
+    plot.lines.back().x.push_back(r.sparsity);
+    plot.lines.back().y.push_back(std::min(12.0, r.speedup_vs_dense));
+  }
+  plot.lines.push_back(ideal);
+  return draw_plot(plot, 900, 620);
+}
+
+Status run(const Flags& f, const std::string& command) {
+  FO_RETURN_IF_ERROR(check_optional_output(f.output.json));
+  FO_RETURN_IF_ERROR(check_optional_output(f.plot));
+  for (const double s : f.sparsities) {
+    if (!(s >= 0 && s < 1)) {
+      return invalid_argument("--sparsity is " + fixed(s, 3) + ", wanted 0 to below 1");
+    }
+  }
+  install_stop_handler();
+  FO_ASSIGN_OR_RETURN(auto backend, open_backend(f.model));
+  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, make_cases(f, *backend));
+  double bandwidth = 0;
+  if (f.op == "gemm-o") {
+    FO_ASSIGN_OR_RETURN(bandwidth, measure_bandwidth(*backend));
+  }
+  const double peak = backend->measure_peak_flops();
+  FO_RETURN_IF_ERROR(time_cases(cases, f.repeats.value_or(7), bandwidth, stop_requested));
+
+  const std::string device = backend->info().name;
+  json rows = json::array();
+  Table table({"op", "pattern", "sparsity", "ms", "p10", "p90", "GFLOP/s", "of peak", "speed-up",
+               "efficiency"},
+              {0, 1});
+  for (const BenchCase& c : cases) {
+    const BenchRow& r = c.row;
+    rows.push_back(row_json(r, device));
+    const double flops = active_tflops(r) * 1e12;
+    table.add({r.op, r.pattern, fixed(r.sparsity, 3), fixed(r.ms_median, 3), fixed(r.ms_p10, 3),
+               fixed(r.ms_p90, 3), flops > 0 ? fixed(flops * 1e-9, 0) : "-",
+               flops > 0 && peak > 0 ? percent(flops / peak) : "-", fixed(r.speedup_vs_dense, 2),
+               fixed(r.efficiency, 3)});
+  }
+  if (!f.output.quiet) {
+    const BackendInfo info = backend->info();
+    std::printf("%s, %s, %d threads, %.0f GFLOP/s multiply-add peak\n", info.device.c_str(),
+                info.isa.c_str(), info.threads, peak * 1e-9);
+    if (bandwidth > 0) std::printf("copy bandwidth %.1f GB/s\n", bandwidth * 1e-9);
+    std::fputs(table.text().c_str(), stdout);
+  }
+  if (!f.plot.empty()) FO_RETURN_IF_ERROR(save_png(f.plot, plot_of(cases, shape_of(f))));
+  if (f.output.json.empty()) return ok_status();
+  json out = {{"command", command},          {"version", version()},
+              {"date", utc_now()},           {"machine", machine_json(backend->info())},
+              {"peak_tflops", peak * 1e-12}, {"rows", rows}};
+  if (bandwidth > 0) out["copy_gb_per_s"] = bandwidth * 1e-9;
+  return write_json_file(f.output.json, out);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, CommandLine& line) {
+  CLI::App* sub = app.add_subcommand("bench", "time the kernels over a sweep of sparsities");
+  auto flags = std::make_shared<Flags>();
+  flags->patterns = {"s_s", "s_c"};
+  flags->sparsities = {0.25, 0.5, 0.75, 0.9};
+  sub->add_option("op", flags->op, "attention, gemm-q, gemm-o, linear or symbols")
+      ->required()
+      ->type_name("OP")
+      ->check(CLI::IsMember({"attention", "gemm-q", "gemm-o", "linear", "symbols"}));
+  add_number(*sub, "--n", flags->n, 1, "tokens (default 4608)");
+  add_number(*sub, "--heads", flags->heads, 1, "heads (default 24)");
+  add_number(*sub, "--head-dim", flags->head_dim, 2, "channels of a head (default 128)");
+  add_number(*sub, "--block", flags->block, 32, "tokens per block, both ways (default 64)");
+  add_number(*sub, "--in", flags->in_features, 1, "input features (default heads * head-dim)");
+  add_number(*sub, "--out", flags->out_features, 1, "output features (default heads * head-dim)");
+  add_number(*sub, "--repeats", flags->repeats, 1, "timed repetitions (default 7)");
+  add_number(*sub, "--seed", flags->seed, uint64_t{0}, "seed of data and symbols (default 1)");
+  sub->add_option("--pattern", flags->patterns, "of attention: s_s, s_c, both, window")
+      ->type_name("LIST")
+      ->delimiter(',');
+  sub->add_option("--sparsity", flags->sparsities, "shares to leave out (default .25,.5,.75,.9)")
+      ->type_name("LIST")
+      ->delimiter(',');
+  sub->add_option("--plot", flags->plot, "also draw speed-up over sparsity as a PNG")
+      ->type_name("FILE");
+  flags->model.add_device_to(*sub);
+  flags->output.add_to(*sub);
+  sub->callback([flags, &line] { line.run = [flags, &line] { return run(*flags, line.text); }; });
+}
+
+}  // namespace flashomni::tools
