@@ -14,6 +14,9 @@ namespace {
 // Query rows of a work item without symbols, and most of one with them.
 constexpr int kDenseBlockQ = 64;
 constexpr int kMaxBlockQ = 128;
+// Key/value tokens that every panel of an item meets before the next ones: the largest symbol
+// block.
+constexpr int kKvTokens = 128;
 // Packed keys and values kept at a time: heads go through in groups of this many bytes, so that
 // long sequences with many heads do not need a second copy of everything.
 constexpr int64_t kPackedBytes = int64_t{32} << 20;
@@ -35,7 +38,7 @@ class Attention {
         head_dim_(static_cast<int>(params.q.size(3))),
         kv_tokens_(params.k.size(1)),
         block_q_(params.symbols ? params.symbols.geometry.block_q : kDenseBlockQ),
-        block_kv_(params.symbols ? params.symbols.geometry.block_kv : kMaxKvTokens),
+        block_kv_(params.symbols ? params.symbols.geometry.block_kv : kKvTokens),
         packs_k_(must_pack(params.k)),
         packs_v_(must_pack(params.v)) {
     const int64_t packed = (packs_k_ + packs_v_) * kv_tokens_ * head_dim_;
@@ -89,7 +92,7 @@ class Attention {
     const int64_t panels = ceil_div(kMaxBlockQ, panel);
     return static_cast<size_t>(panels) *
                (2 * float_bytes(head_dim_ * panel) + 2 * float_bytes(panel)) +
-           float_bytes(kMaxKvTokens * panel);
+           float_bytes(kBufferedTokens * panel);
   }
 
   static const char* element(const TensorView& v, int64_t b, int64_t token, int64_t h) {
@@ -176,7 +179,7 @@ class Attention {
         params_.scale != 0.f ? params_.scale : 1.f / std::sqrt(static_cast<float>(head_dim_));
 
     Arena arena(threads_ + thread_bytes() * static_cast<size_t>(worker));
-    float* p = arena.take<float>(kMaxKvTokens * panel);
+    float* p = arena.take<float>(kBufferedTokens * panel);
     AttentionState states[kMaxBlockQ];
     int num_states = 0;
     for (int r = 0; r < rows; r += panel) {
@@ -209,7 +212,7 @@ class Attention {
     } else {
       const uint64_t* bits =
           ConstSymbolsView(params_.symbols).s_row(static_cast<int>(group), static_cast<int>(i));
-      const int64_t most = kMaxKvTokens / block_kv_;  // neighbouring blocks taken together
+      const int64_t most = kKvTokens / block_kv_;  // neighbouring blocks taken together
       for (int64_t j = next_bit(bits, 0, blocks); j < blocks;) {
         int64_t last = j + 1;
         while (last < blocks && last - j < most && get_bit(bits, last)) ++last;

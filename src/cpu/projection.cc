@@ -59,7 +59,7 @@ struct Projection {
 };
 
 // Bias of planes that have none.
-alignas(kAlignment) constexpr float kZeros[64] = {};
+alignas(kAlignment) constexpr float kZeros[kGroupColumns] = {};
 
 // Memory of one thread.
 struct Scratch {
@@ -107,7 +107,7 @@ class ProjectionTask {
     for (int64_t k = 0; k < p_.tail_width; k += kBlockK) {
       add_tail(k, std::min(p_.tail_width, k + kBlockK));
     }
-    for (int i = 0; i < num_blocks_; ++i) finish(i);
+    for (int i = 0; i < num_blocks_; ++i) finish(blocks_[i]);
   }
 
  private:
@@ -223,41 +223,38 @@ class ProjectionTask {
   }
 
   // Bias, planes, activation, output and residual of one block.
-  void finish(int i) const {
-    const Block& block = blocks_[i];
+  void finish(const Block& block) const {
     const int64_t row = block.begin;
-    const int panel_width = kernels_.panel;
-    for (int64_t panel = panel_begin_; panel < panel_end_; ++panel) {
-      const int64_t col = panel * panel_width;
-      EpilogueArgs e;
-      e.rows = static_cast<int>(block.end - row);
-      e.cols = static_cast<int>(std::min<int64_t>(panel_width, p_.weight->out_features() - col));
-      if (p_.update) {
-        for (int m = 0; m < p_.num_planes; ++m) {
-          e.c = block.started[1 + m] ? tile(1 + m, panel, row) : nullptr;
-          e.bias = m == 0 ? p_.weight->bias(panel) : kZeros;
-          e.out = p_.planes[m].at(b_, row) + col;
-          e.out_stride = p_.planes[m].row_stride;
-          kernels_.epilogue(e);
-        }
-      }
-      e.c = block.started[0] ? tile(0, panel, row) : nullptr;
-      e.bias = p_.weight->bias(panel);
-      // The update's own output takes plane 0 just written: its forecast distance is 0.
-      e.num_planes = p_.update ? 1 : p_.num_planes;
-      for (int m = 0; m < e.num_planes; ++m) {
-        e.planes[m] = p_.planes[m].at(b_, row) + col;
-        e.plane_stride[m] = p_.planes[m].row_stride;
-        e.coefficients[m] = p_.update ? 1.f : p_.coefficients[m];
-      }
-      e.activation = p_.activation;
-      e.out = p_.out ? p_.out.at(b_, row) + col : nullptr;
-      e.out_stride = p_.out.row_stride;
-      e.residual = p_.residual ? p_.residual.at(b_, row) + col : nullptr;
-      e.residual_stride = p_.residual.row_stride;
-      e.gate = p_.gate ? p_.gate.at(b_, 0) + col : nullptr;
-      if (e.out || e.residual) kernels_.epilogue(e);
+    const int64_t col = panel_begin_ * kernels_.panel;
+    const int64_t col_end = std::min(panel_end_ * kernels_.panel, p_.weight->out_features());
+    const auto at = [&](const Rows& rows) { return rows ? rows.at(b_, row) + col : nullptr; };
+    EpilogueArgs e;
+    e.panel_stride = kChunkRows * kernels_.panel;
+    e.rows = static_cast<int>(block.end - row);
+    e.cols = static_cast<int>(col_end - col);
+    for (int m = 0; p_.update && m < p_.num_planes; ++m) {
+      e.c = block.started[1 + m] ? tile(1 + m, panel_begin_, row) : nullptr;
+      e.bias = m == 0 ? p_.weight->bias(panel_begin_) : kZeros;
+      e.out = at(p_.planes[m]);
+      e.out_stride = p_.planes[m].row_stride;
+      kernels_.epilogue(e);
     }
+    e.c = block.started[0] ? tile(0, panel_begin_, row) : nullptr;
+    e.bias = p_.weight->bias(panel_begin_);
+    // The update's own output takes plane 0 just written: its forecast distance is 0.
+    e.num_planes = p_.update ? 1 : p_.num_planes;
+    for (int m = 0; m < e.num_planes; ++m) {
+      e.planes[m] = at(p_.planes[m]);
+      e.plane_stride[m] = p_.planes[m].row_stride;
+      e.coefficients[m] = p_.update ? 1.f : p_.coefficients[m];
+    }
+    e.activation = p_.activation;
+    e.out = at(p_.out);
+    e.out_stride = p_.out.row_stride;
+    e.residual = at(p_.residual);
+    e.residual_stride = p_.residual.row_stride;
+    e.gate = p_.gate ? p_.gate.at(b_, 0) + col : nullptr;
+    if (e.out || e.residual) kernels_.epilogue(e);
   }
 
   const KernelTable& kernels_;

@@ -94,17 +94,22 @@ HWY_INLINE void exponentials(float* p, int tokens, const float* max, float* sum)
 
 HWY_INLINE void attend(const AttentionState& state, const float* k, int64_t k_stride,
                        const float* v, int64_t v_stride, int tokens) {
-  // out^T += V^T P^T for tokens [begin, end). Put off until a rescale forces it, so that out^T is
-  // loaded and stored as rarely as possible.
+  // out^T += V^T P^T for tokens [begin, end), which lie in one buffer. Put off until the buffer
+  // is full or a rescale forces it, so that out^T is loaded and stored rarely.
   const auto add_values = [&](int begin, int end) HWY_ATTR {
     if (begin == end) return;
-    const GemmSpan span{v + begin * v_stride, state.p + begin * kPanel, end - begin};
+    const GemmSpan span{v + begin * v_stride, state.p + begin % kBufferedTokens * kPanel,
+                        end - begin};
     gemm_rows<LeftLayout::kColumnMajor>(&span, 1, v_stride, state.head_dim, state.out_t, true);
   };
   int pending = 0;
   for (int t = 0; t < tokens; t += kStep) {
+    if (t % kBufferedTokens == 0) {
+      add_values(pending, t);
+      pending = t;
+    }
     const int n = std::min(kStep, tokens - t);
-    float* p = state.p + t * kPanel;
+    float* p = state.p + t % kBufferedTokens * kPanel;
     const GemmSpan span{k + t * k_stride, state.q_t, state.head_dim};
     gemm_rows<LeftLayout::kRowMajor>(&span, 1, k_stride, n, p, false);
     VF alpha[kPanelVectors];

@@ -17,10 +17,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace flashomni::cpu::HWY_NAMESPACE {
 
+// Row by row, so that outputs, planes and residuals are long contiguous streams.
 template <class Act>
 HWY_INLINE void epilogue_rows(const EpilogueArgs& e) {
   const F32 d;
   for (int r = 0; r < e.rows; ++r) {
+    const float* c = e.c ? e.c + int64_t{r} * kPanel : nullptr;
     for (int col = 0; col < e.cols; col += kLanes) {
       const int64_t n = e.cols - col;
       VF t;
@@ -35,7 +37,7 @@ HWY_INLINE void epilogue_rows(const EpilogueArgs& e) {
         t = hn::LoadU(d, e.bias + col);
       }
       // Without a product t is kept as it is: 0 + t would turn -0 into 0.
-      if (e.c) t = hn::Add(hn::LoadU(d, e.c + r * kPanel + col), t);
+      if (c) t = hn::Add(hn::LoadU(d, c + (col / kPanel) * e.panel_stride + col % kPanel), t);
       const VF y = Act::apply(t);
       if (e.out) store_upto(y, e.out + r * e.out_stride + col, n);
       if (e.residual) {
