@@ -41,10 +41,13 @@ class Attention {
         block_kv_(params.symbols ? params.symbols.geometry.block_kv : kKvTokens),
         packs_k_(must_pack(params.k)),
         packs_v_(must_pack(params.v)) {
+    if (groups() == 0) return;
     const int64_t packed = (packs_k_ + packs_v_) * kv_tokens_ * head_dim_;
-    const int64_t per_group =
+    const int64_t fit =
         packed == 0 ? groups() : kPackedBytes / (packed * static_cast<int64_t>(sizeof(float)));
-    group_step_ = std::clamp<int64_t>(per_group, 1, groups());
+    // Steps of equal size: a short last one would pay for the threads' waiting at its end.
+    const int64_t steps = ceil_div(groups(), std::max<int64_t>(1, fit));
+    group_step_ = ceil_div(groups(), steps);
   }
 
   size_t workspace_bytes() const {

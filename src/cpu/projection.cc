@@ -116,7 +116,7 @@ class ProjectionTask {
     int64_t symbol_row;
     bool started[kMaxStreams] = {};  // whether the stream's tile holds anything yet
   };
-  // k range [begin, end) of the weight, `source` is where row 0 of the segment has its element 0.
+  // `length` features of the weight from `k` on; `source` has the first of them for row 0.
   struct Run {
     int64_t k;
     int64_t length;
