@@ -165,8 +165,7 @@ class CpuBackend final : public Backend {
     return ok_status();
   }
   Status count_symbols(const Exec&, const CountSymbolsParams& p) override {
-    FO_RETURN_IF_ERROR(check_symbols_given(p.symbols));
-    if (!p.out) return invalid_argument("out is missing, wanted a place for the counts");
+    FO_RETURN_IF_ERROR(check_count_symbols(p));
     *p.out = flashomni::count_symbols(p.symbols);
     return ok_status();
   }

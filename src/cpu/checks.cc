@@ -1,87 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/checks.h"
 
-#include <initializer_list>
 #include <string>
 
 #include "core/plan.h"
 #include "cpu/packed_weight.h"
+#include "cpu/tensor_checks.h"
 
 namespace flashomni::cpu {
 namespace {
 
 constexpr int kMaxHeadDim = 256;
-
-std::string shape_string(std::initializer_list<int64_t> shape) {
-  std::string s = "[";
-  for (int64_t n : shape) s += (s.size() > 1 ? "," : "") + std::to_string(n);
-  return s + "]";
-}
-
-Status wanted(const std::string& what, const std::string& seen, const std::string& want) {
-  return invalid_argument(what + " is " + seen + ", wanted " + want);
-}
-
-// Exists, has this type and shape, and elements of a row lie next to each other.
-Status check_tensor(const char* name, const TensorView& v, DType dtype,
-                    std::initializer_list<int64_t> shape) {
-  const std::string want = std::string(dtype_name(dtype)) + shape_string(shape);
-  if (!v) return wanted(name, "missing", want);
-  bool same = v.dtype == dtype && v.rank == static_cast<int>(shape.size());
-  int i = 0;
-  for (int64_t n : shape) same = same && v.size(i++) == n;
-  if (!same) return wanted(name, v.to_string(), want);
-  if (v.rank > 0 && v.size(v.rank - 1) > 1 && v.stride[v.rank - 1] != 1) {
-    return wanted("innermost stride of " + std::string(name), std::to_string(v.stride[v.rank - 1]),
-                  "1");
-  }
-  return ok_status();
-}
-
-Status check_optional(const char* name, const TensorView& v, DType dtype,
-                      std::initializer_list<int64_t> shape) {
-  return v ? check_tensor(name, v, dtype, shape) : ok_status();
-}
-
-Status check_rank(const char* name, const TensorView& v, int rank) {
-  if (!v) return wanted(name, "missing", "a tensor of rank " + std::to_string(rank));
-  if (v.rank != rank) return wanted(name, v.to_string(), "rank " + std::to_string(rank));
-  return ok_status();
-}
-
-bool is_float_dtype(DType t) {
-  return t == DType::kF32 || t == DType::kBF16 || t == DType::kF16;
-}
-
-Status check_float_dtype(const char* name, DType t) {
-  if (is_float_dtype(t)) return ok_status();
-  return unsupported("dtype of " + std::string(name) + " is " + dtype_name(t) +
-                     ", wanted f32, bf16 or f16");
-}
-
-// Symbols that exist, for these sizes. `tokens` of queries; kv_tokens < 0: any.
-Status check_symbols(const SymbolsView& symbols, int64_t batch, int64_t heads, int64_t tokens,
-                     int64_t kv_tokens) {
-  if (!symbols) return wanted("symbols", "missing", "both S_c and S_s");
-  FO_RETURN_IF_ERROR(symbols.geometry.validate());
-  const SymbolGeometry& g = symbols.geometry;
-  const auto same = [](const char* name, int64_t seen, int64_t want) {
-    if (seen == want) return ok_status();
-    return wanted(std::string(name) + " of the symbols", std::to_string(seen),
-                  std::to_string(want));
-  };
-  FO_RETURN_IF_ERROR(same("batch", g.batch, batch));
-  FO_RETURN_IF_ERROR(same("heads", g.heads, heads));
-  if (tokens >= 0) FO_RETURN_IF_ERROR(same("q_tokens", g.q_tokens, tokens));
-  if (kv_tokens >= 0) FO_RETURN_IF_ERROR(same("kv_tokens", g.kv_tokens, kv_tokens));
-  return ok_status();
-}
-
-// Half-given symbols are a mistake, not "no symbols".
-Status check_symbols_whole(const SymbolsView& symbols) {
-  if ((symbols.c == nullptr) == (symbols.s == nullptr)) return ok_status();
-  return wanted("symbols", symbols.c ? "S_c without S_s" : "S_s without S_c", "both or neither");
-}
 
 Status check_weight(const KernelTable& kernels, const PackedWeight* weight, int64_t in,
                     int head_dim, const CpuPackedWeight** out) {
@@ -101,48 +30,6 @@ Status check_weight(const KernelTable& kernels, const PackedWeight* weight, int6
   }
   *out = w;
   return ok_status();
-}
-
-Status check_segment(int token_offset, int64_t rows, int64_t tokens) {
-  if (token_offset >= 0 && token_offset + rows <= tokens) return ok_status();
-  return wanted(
-      "segment",
-      "[" + std::to_string(token_offset) + ", " + std::to_string(token_offset + rows) + ")",
-      "a part of the " + std::to_string(tokens) + " tokens");
-}
-
-// Same shape, f32, any strides with contiguous rows.
-Status check_like(const char* name, const TensorView& v, const TensorView& like) {
-  if (!v) return wanted(name, "missing", like.to_string());
-  bool same = v.dtype == DType::kF32 && v.rank == like.rank;
-  for (int i = 0; same && i < v.rank; ++i) same = v.size(i) == like.size(i);
-  if (!same) return wanted(name, v.to_string(), like.to_string());
-  if (v.rank > 0 && v.size(v.rank - 1) > 1 && v.stride[v.rank - 1] != 1) {
-    return wanted("innermost stride of " + std::string(name), std::to_string(v.stride[v.rank - 1]),
-                  "1");
-  }
-  return ok_status();
-}
-
-Status check_f32(const char* name, const TensorView& v) {
-  if (!v) return wanted(name, "missing", "an f32 tensor");
-  return check_like(name, v, [&] {
-    TensorView f32 = v;
-    f32.dtype = DType::kF32;
-    return f32;
-  }());
-}
-
-// An empty range may lie anywhere.
-Status check_range(const char* name, const BlockRange& range, int64_t blocks) {
-  if (range.size() == 0 || (range.begin >= 0 && range.end <= blocks)) return ok_status();
-  return wanted(name, "[" + std::to_string(range.begin) + ", " + std::to_string(range.end) + ")",
-                "a range of the " + std::to_string(blocks) + " blocks");
-}
-
-Status check_count(const char* name, int seen, int most) {
-  if (seen >= 1 && seen <= most) return ok_status();
-  return wanted(name, std::to_string(seen), "1.." + std::to_string(most));
 }
 
 // Outputs of the linear-like operations.
@@ -171,9 +58,7 @@ Status check_gemm_o_common(const KernelTable& kernels, const GemmOParams& p,
   const CpuPackedWeight* w = nullptr;
   FO_RETURN_IF_ERROR(check_weight(kernels, p.weight, in, 0, &w));
   FO_RETURN_IF_ERROR(check_segment(p.token_offset, p.rows, tokens));
-  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
-  if (p.symbols) FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, tokens, -1));
-  return ok_status();
+  return check_optional_symbols(p.symbols, batch, heads, tokens, -1);
 }
 
 Status check_planes(const GemmOParams& p, const TensorView& attn, int64_t width) {
@@ -221,9 +106,8 @@ Status check_attention(const AttentionParams& p) {
   FO_RETURN_IF_ERROR(check_tensor("v", p.v, p.q.dtype, {batch, kv, heads, d}));
   FO_RETURN_IF_ERROR(check_tensor("out", p.out, p.q.dtype, {batch, tokens, heads, d}));
   FO_RETURN_IF_ERROR(check_optional("lse", p.lse, DType::kF32, {batch, heads, tokens}));
-  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
+  FO_RETURN_IF_ERROR(check_optional_symbols(p.symbols, batch, heads, tokens, kv));
   if (!p.symbols) return ok_status();
-  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, tokens, kv));
   const size_t bytes = plan_bytes(p.symbols.geometry);
   if (!p.plan || p.plan.bytes < bytes) {
     return wanted("plan", p.plan ? std::to_string(p.plan.bytes) + " bytes" : "missing",
@@ -274,8 +158,7 @@ Status check_gemm_q(const KernelTable& kernels, const GemmQParams& p) {
   }
   FO_RETURN_IF_ERROR(check_optional("rope.cos", p.rope.cos, DType::kF32, {tokens, d / 2}));
   FO_RETURN_IF_ERROR(check_optional("rope.sin", p.rope.sin, DType::kF32, {tokens, d / 2}));
-  FO_RETURN_IF_ERROR(check_symbols_whole(p.symbols));
-  return p.symbols ? check_symbols(p.symbols, batch, heads, tokens, -1) : ok_status();
+  return check_optional_symbols(p.symbols, batch, heads, tokens, -1);
 }
 
 Status check_gemm_o(const KernelTable& kernels, const GemmOParams& p) {
@@ -406,9 +289,9 @@ Status check_copy(const CopyParams& p) {
   return same ? ok_status() : wanted("dst", p.dst.to_string(), p.src.to_string());
 }
 
-Status check_symbols_given(const SymbolsView& symbols) {
-  if (!symbols) return wanted("symbols", "missing", "both S_c and S_s");
-  return symbols.geometry.validate();
+Status check_count_symbols(const CountSymbolsParams& p) {
+  if (!p.out) return wanted("out", "missing", "a place for the counts");
+  return check_symbols_given(p.symbols);
 }
 
 Status check_plan(const PlanParams& p) {

@@ -29,7 +29,7 @@ Status check_activation(const ActivationParams& params);
 Status check_combine(const CombineParams& params);
 Status check_copy(const CopyParams& params);
 
-Status check_symbols_given(const SymbolsView& symbols);
+Status check_count_symbols(const CountSymbolsParams& params);
 Status check_plan(const PlanParams& params);
 Status check_workspace(const char* operation, const Exec& exec, size_t wanted);
 
