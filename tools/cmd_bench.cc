@@ -164,9 +164,13 @@ Status run(const Flags& f, const std::string& command) {
   }
   if (!f.plot.empty()) FO_RETURN_IF_ERROR(save_png(f.plot, plot_of(cases, shape_of(f))));
   if (f.output.json.empty()) return ok_status();
-  json out = {{"command", command},          {"version", version()},
-              {"date", utc_now()},           {"machine", machine_json(backend->info())},
-              {"peak_tflops", peak * 1e-12}, {"rows", rows}};
+  json out = {{"command", command},
+              {"version", version()},
+              {"commit", build_commit()},
+              {"date", utc_now()},
+              {"machine", machine_json(backend->info())},
+              {"peak_tflops", peak * 1e-12},
+              {"rows", rows}};
   if (bandwidth > 0) out["copy_gb_per_s"] = bandwidth * 1e-9;
   return write_json_file(f.output.json, out);
 }

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "flashomni/version.h"
+#include "flashomni_commit.h"
 #include "pipelines/run_json.h"
 
 namespace flashomni::tools {
@@ -91,8 +92,13 @@ Result<Runtime> open_runtime(const ModelFlags& flags, bool profile) {
   return r;
 }
 
+const char* build_commit() {
+  return FLASHOMNI_COMMIT;
+}
+
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime) {
   return {{"version", version()},
+          {"commit", build_commit()},
           {"command", command_line},
           {"machine", machine_json(runtime.backend->info())},
           {"model", {{"folder", runtime.folder}, {"family", runtime.pipeline->defaults().family}}}};

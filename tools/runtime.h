@@ -31,7 +31,9 @@ Result<Runtime> open_runtime(const ModelFlags& flags, bool profile = false);
 
 // Most resident memory of this process so far, bytes.
 size_t process_peak_bytes();
-// {"version", "command", "machine", "model"}.
+// The commit this program was built from; "unknown" outside a checkout.
+const char* build_commit();
+// {"version", "commit", "command", "machine", "model"}.
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime);
 
 }  // namespace flashomni::tools
