@@ -13,9 +13,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 flashomni=${FLASHOMNI:-build/release/bin/flashomni}
 results=bench/results
 date=$(date -u +%Y-%m-%d)
-pictures=$(mktemp -d)
-trap 'rm -rf -- "$pictures"' EXIT
-mkdir -p "$results"
+pictures=out/quality
+mkdir -p "$results" "$pictures"
 
 measure() {  # steps preset
   "$flashomni" compare --prompts bench/prompts16.txt --seed 1 --steps "$1" --preset "$2" --quiet \
