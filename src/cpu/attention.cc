@@ -20,6 +20,8 @@ constexpr int kKvTokens = 128;
 // Packed keys and values kept at a time: heads go through in groups of this many bytes, so that
 // long sequences with many heads do not need a second copy of everything.
 constexpr int64_t kPackedBytes = int64_t{32} << 20;
+// Tokens of a packing task; divides every symbol block.
+constexpr int64_t kPackTokens = 16;
 
 // Keys or values of one (b, h) in f32.
 struct KvRows {
@@ -106,16 +108,16 @@ class Attention {
   // Brings the kv blocks that some active row of heads [begin, end) needs into f32.
   void pack(int64_t begin, int64_t end) {
     if (!packs_k_ && !packs_v_) return;
-    const int64_t blocks = num_kv_blocks();
     if (params_.symbols) {
       context_.pool.run(end - begin, [&](int64_t g, int) { find_needed(begin, begin + g); });
     }
-    context_.pool.run((end - begin) * blocks, [&](int64_t task, int) {
-      const int64_t g = task / blocks;
-      const int64_t j = task % blocks;
-      if (params_.symbols && !get_bit(needed_ + g * words(), j)) return;
-      if (packs_k_) pack_block(params_.k, begin, g, j, packed_k_);
-      if (packs_v_) pack_block(params_.v, begin, g, j, packed_v_);
+    // A task takes a few tokens of all heads: the heads of a token lie side by side, and reading
+    // them in that order keeps memory streaming.
+    context_.pool.run(ceil_div(kv_tokens_, kPackTokens), [&](int64_t task, int) {
+      const int64_t first = task * kPackTokens;
+      const int64_t last = std::min(kv_tokens_, first + kPackTokens);
+      if (packs_k_) pack_tokens(params_.k, begin, end, first, last, packed_k_);
+      if (packs_v_) pack_tokens(params_.v, begin, end, first, last, packed_v_);
     });
   }
 
@@ -130,12 +132,17 @@ class Attention {
     });
   }
 
-  void pack_block(const TensorView& v, int64_t begin, int64_t g, int64_t j, float* packed) const {
-    const int64_t b = (begin + g) / heads_;
-    const int64_t h = (begin + g) % heads_;
-    for (int64_t t = kv_begin(j); t < kv_end(j); ++t) {
-      context_.kernels.to_f32(v.dtype, element(v, b, t, h),
-                              packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
+  // Tokens [first, last), all of one kv block, of the heads that need it.
+  void pack_tokens(const TensorView& v, int64_t begin, int64_t end, int64_t first, int64_t last,
+                   float* packed) const {
+    const int64_t block = first / block_kv_;
+    for (int64_t t = first; t < last; ++t) {
+      for (int64_t g = 0; g < end - begin; ++g) {
+        if (params_.symbols && !get_bit(needed_ + g * words(), block)) continue;
+        const int64_t group = begin + g;
+        context_.kernels.to_f32(v.dtype, element(v, group / heads_, t, group % heads_),
+                                packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
+      }
     }
   }
 
