@@ -75,7 +75,7 @@ RULES = [
     # Models reach compute only through the public backend table and the engine.
     rule("src/models/", "models io base flashomni", "json"),
     rule("src/pipelines/", "pipelines models io base flashomni", "json"),
-    rule("tools/", "tools pipelines models io base flashomni reference", "flags json posix"),
+    rule("tools/", "tools pipelines models io core base flashomni reference", "flags json posix"),
     rule("bench/", "bench pipelines models io base flashomni reference", "flags json posix cuda"),
     rule("tests/cpu/", " ".join(OWN - {"tools", "bench", "cuda"}), "gtest simd posix"),
     rule("tests/cuda/", " ".join(OWN - {"tools", "bench", "cpu"}), "gtest cuda posix"),

@@ -8,8 +8,8 @@
 #include <filesystem>
 
 #include "flashomni/version.h"
-#include "flashomni_commit.h"
 #include "pipelines/run_json.h"
+#include "tools/commit.h"  // made by the build
 
 namespace flashomni::tools {
 namespace {
