@@ -25,7 +25,9 @@ TEST(Half, RoundTripsEveryValue) {
       EXPECT_EQ(f, (h & 0x8000) ? -magnitude : magnitude);
     }
     const float b = bf16_to_f32(uint16_t(h));
-    if (!std::isnan(b)) EXPECT_EQ(f32_to_bf16(b), h);
+    if (!std::isnan(b)) {
+      EXPECT_EQ(f32_to_bf16(b), h);
+    }
   }
 }
 
