@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/rng.h"
@@ -168,6 +169,14 @@ double percentile(std::vector<double> sorted, double p) {
 }
 
 }  // namespace
+
+Status check_shape(const BenchShape& shape) {
+  if (shape.n > std::numeric_limits<int>::max()) {
+    return invalid_argument("--n is " + std::to_string(shape.n) + ", wanted at most " +
+                            std::to_string(std::numeric_limits<int>::max()));
+  }
+  return geometry_of(shape).validate();
+}
 
 Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShape& shape,
                                                const std::vector<std::string>& patterns,

@@ -53,6 +53,9 @@ struct BenchShape {
   uint64_t seed = 1;
 };
 
+// Whether symbols of this shape can exist.
+Status check_shape(const BenchShape& shape);
+
 // Each makes the dense case first, then one per (pattern, sparsity).
 Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShape& shape,
                                                const std::vector<std::string>& patterns,

@@ -131,6 +131,7 @@ Status run(const Flags& f, const std::string& command) {
       return invalid_argument("--sparsity is " + fixed(s, 3) + ", wanted 0 to below 1");
     }
   }
+  FO_RETURN_IF_ERROR(check_shape(shape_of(f)));
   install_stop_handler();
   FO_ASSIGN_OR_RETURN(auto backend, open_backend(f.model));
   FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, make_cases(f, *backend));

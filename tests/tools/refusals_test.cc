@@ -37,7 +37,12 @@ TEST_P(WrongArguments, AreRefused) {
 }
 
 const Wrong kWrong[] = {
-    {"NoSubcommand", {}, kUsage, "generate, compare, inspect, info"},
+    {"NoSubcommand", {}, kUsage, "generate, compare, inspect, bench, info"},
+    {"UnknownBench", {"bench", "softmax"}, kUsage, "softmax"},
+    {"BenchOfNoTokens", {"bench", "attention", "--n", "0"}, kUsage, "--n is '0'"},
+    {"BenchBlock", {"bench", "attention", "--n", "64", "--block", "48"}, kUsage, "48"},
+    {"BenchPattern", {"bench", "attention", "--n", "64", "--pattern", "x"}, kUsage, "'x'"},
+    {"BenchSparsity", {"bench", "gemm-q", "--n", "64", "--sparsity", "1"}, kUsage, "--sparsity"},
     {"UnknownSubcommand", {"draw", "x"}, kUsage, "no subcommand 'draw'"},
     {"NewlineInMessage", {"a\nb"}, kUsage, "'a b'"},
     {"UnknownFlag", {"generate", "x", "--fast"}, kUsage, "--fast"},

@@ -18,7 +18,7 @@ TEST_F(CliTest, HelpAndVersion) {
   const Finished help = run({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_EQ(help.err, "");
-  for (const std::string name : {"generate", "compare", "inspect", "info"}) {
+  for (const std::string name : {"generate", "compare", "inspect", "bench", "info"}) {
     EXPECT_NE(help.out.find("\n  " + name), std::string::npos);
     const Finished sub = run({name, "--help"});
     EXPECT_EQ(sub.exit_code, 0);
@@ -161,6 +161,50 @@ TEST_F(CliTest, WhatRanDenseIsSaid) {
   const Finished f = run(small({"generate", "x"}));
   EXPECT_EQ(f.exit_code, 0);
   EXPECT_NE(f.err.find("ran dense: run: no Dispatch step in 2 steps"), std::string::npos) << f.err;
+}
+
+TEST_F(CliTest, GenerateProfilesEveryOperation) {
+  const Finished done = run({"generate", "x", "--width", "64", "--height", "64", "--steps", "2",
+                             "--profile", "--json", "run.json"});
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find("everything else"), std::string::npos);
+  double seconds = 0;
+  int64_t linears = 0;
+  const nlohmann::json doc = json("run.json");
+  for (const nlohmann::json& row : doc["profile"]) {
+    seconds += row["seconds"].get<double>();
+    if (row["op"] == "linear" && row["scope"] == "output") linears = row["calls"];
+  }
+  EXPECT_EQ(linears, 4) << "one projection per step and guidance stream";
+  EXPECT_GT(seconds, 0);
+  EXPECT_GT(doc["memory"]["process_peak"], doc["memory"]["weights"]);
+}
+
+TEST_F(CliTest, BenchWritesEveryColumn) {
+  const std::vector<std::string> small = {"--n", "160",       "--heads", "2",      "--head-dim",
+                                          "16",  "--repeats", "2",       "--json", "b.json"};
+  for (const std::string op : {"attention", "gemm-q", "gemm-o", "linear", "symbols"}) {
+    const Finished done = run(joined({"bench", op, "--plot", "b.png"}, small));
+    ASSERT_EQ(done.exit_code, 0) << op << done.err;
+    EXPECT_NE(done.out.find("dense"), std::string::npos);
+    EXPECT_TRUE(load_image(path("b.png")).ok());
+    const nlohmann::json doc = json("b.json");
+    for (const char* key : {"command", "version", "commit", "date", "machine", "peak_tflops"}) {
+      EXPECT_TRUE(doc.contains(key)) << op << " " << key;
+    }
+    ASSERT_FALSE(doc["rows"].empty());
+    EXPECT_EQ(doc["rows"][0]["pattern"], "dense");
+    for (const nlohmann::json& row : doc["rows"]) {
+      EXPECT_GT(row["ms_median"], 0);
+      EXPECT_LE(row["ms_p10"], row["ms_median"]);
+      EXPECT_LE(row["ms_median"], row["ms_p90"]);
+      EXPECT_EQ(row["repeats"], 2);
+    }
+  }
+  // The symbols that were timed have the sparsity that was asked for: 2 heads of 3 blocks.
+  const Finished done = run(joined({"bench", "gemm-q", "--sparsity", "0.5"}, small));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(json("b.json")["rows"][1]["sparsity"], 0.5);
 }
 
 TEST_F(CliTest, CompareHasEveryFigure) {
