@@ -20,13 +20,34 @@ constexpr int kKvTokens = 128;
 // Packed keys and values kept at a time: heads go through in groups of this many bytes, so that
 // long sequences with many heads do not need a second copy of everything.
 constexpr int64_t kPackedBytes = int64_t{32} << 20;
+// Keys (as floats) that stay in an L2 of 2 MB together with as many values: fetching them ahead
+// would only cost time.
+constexpr int64_t kCachedKvFloats = 160 << 10;
 // Tokens of a packing task; divides every symbol block.
 constexpr int64_t kPackTokens = 16;
 
-// Keys or values of one (b, h) in f32.
-struct KvRows {
-  const float* data;
-  int64_t stride;
+// The kv blocks of one row of S_s in ascending order, neighbouring ones together up to a limit.
+class KvRuns {
+ public:
+  // `bits` null: all blocks.
+  KvRuns(const uint64_t* bits, int64_t blocks, int64_t most)
+      : bits_(bits), blocks_(blocks), most_(most) {}
+
+  // Empty at the end.
+  BlockRange next() {
+    const int64_t begin = bits_ ? next_bit(bits_, position_, blocks_) : position_;
+    const int64_t limit = std::min(blocks_, begin + most_);
+    int64_t end = begin;
+    while (end < limit && (!bits_ || get_bit(bits_, end))) ++end;
+    position_ = end;
+    return {static_cast<int>(begin), static_cast<int>(end)};
+  }
+
+ private:
+  const uint64_t* bits_;
+  int64_t blocks_;
+  int64_t most_;
+  int64_t position_ = 0;
 };
 
 class Attention {
@@ -146,11 +167,30 @@ class Attention {
     }
   }
 
-  KvRows kv_rows(const TensorView& v, bool packs, const float* packed, int64_t begin,
-                 int64_t group) const {
-    if (packs) return {packed + (group - begin) * kv_tokens_ * head_dim_, head_dim_};
-    return {reinterpret_cast<const float*>(element(v, group / heads_, 0, group % heads_)),
-            v.stride[1]};
+  // All keys and values of a group, in f32.
+  KvBlock kv_rows(int64_t begin, int64_t group) const {
+    const int64_t b = group / heads_, h = group % heads_;
+    const int64_t packed = (group - begin) * kv_tokens_ * head_dim_;
+    KvBlock kv;
+    kv.k =
+        packs_k_ ? packed_k_ + packed : reinterpret_cast<const float*>(element(params_.k, b, 0, h));
+    kv.v =
+        packs_v_ ? packed_v_ + packed : reinterpret_cast<const float*>(element(params_.v, b, 0, h));
+    kv.k_stride = packs_k_ ? head_dim_ : params_.k.stride[1];
+    kv.v_stride = packs_v_ ? head_dim_ : params_.v.stride[1];
+    kv.tokens = static_cast<int>(kv_tokens_);
+    return kv;
+  }
+
+  static KvBlock tokens(const KvBlock& kv, int64_t begin, int64_t end) {
+    KvBlock part = kv;
+    part.k += begin * kv.k_stride;
+    part.v += begin * kv.v_stride;
+    part.tokens = static_cast<int>(end - begin);
+    return part;
+  }
+  KvBlock blocks(const KvBlock& kv, const BlockRange& run) const {
+    return run.size() > 0 ? tokens(kv, kv_begin(run.begin), kv_end(run.end - 1)) : KvBlock();
   }
 
   void compute(int64_t begin, int64_t end) {
@@ -179,24 +219,52 @@ class Attention {
 
   // One query block of one head.
   void compute_item(int64_t begin, int64_t group, int64_t i, int worker) const {
+    AttentionState states[kMaxBlockQ];
+    const int num_states = load_states(group, i, worker, states);
+
+    const uint64_t* bits =
+        params_.symbols
+            ? ConstSymbolsView(params_.symbols).s_row(static_cast<int>(group), static_cast<int>(i))
+            : nullptr;
+    KvRuns runs(bits, num_kv_blocks(), kKvTokens / block_kv_);
+    const KvBlock kv = kv_rows(begin, group);
+    const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
+    for (BlockRange run = runs.next(); run.size() > 0;) {
+      const BlockRange next_run = runs.next();
+      const KvBlock block = blocks(kv, run);
+      const KvBlock next = prefetches ? blocks(kv, next_run) : KvBlock();
+      for (int s = 0; s < num_states; ++s) {
+        // The panels share the work of fetching the next block.
+        const KvBlock share =
+            tokens(next, next.tokens * s / num_states, next.tokens * (s + 1) / num_states);
+        context_.kernels.attend(states[s], block, share);
+      }
+      run = next_run;
+    }
+    store_states(group, i, states);
+  }
+
+  int rows_of(int64_t i) const {
+    return static_cast<int>(std::min<int64_t>(block_q_, tokens_ - i * block_q_));
+  }
+
+  // Fresh states of the panels of query block i, in the thread's memory; returns how many.
+  int load_states(int64_t group, int64_t i, int worker, AttentionState* states) const {
     const KernelTable& kernels = context_.kernels;
-    const int64_t b = group / heads_;
-    const int64_t h = group % heads_;
-    const int64_t row = i * block_q_;
-    const int rows = static_cast<int>(std::min<int64_t>(block_q_, tokens_ - row));
     const int panel = kernels.q_panel;
+    const int rows = rows_of(i);
     const float scale =
         params_.scale != 0.f ? params_.scale : 1.f / std::sqrt(static_cast<float>(head_dim_));
-
     Arena arena(threads_ + thread_bytes() * static_cast<size_t>(worker));
     float* p = arena.take<float>(kBufferedTokens * panel);
-    AttentionState states[kMaxBlockQ];
-    int num_states = 0;
+    int count = 0;
     for (int r = 0; r < rows; r += panel) {
       float* q_t = arena.take<float>(int64_t{head_dim_} * panel);
-      kernels.load_queries(params_.q.dtype, element(params_.q, b, row + r, h), params_.q.stride[1],
-                           std::min(panel, rows - r), head_dim_, scale * 1.4426950408889634f, q_t);
-      AttentionState& state = states[num_states++];
+      kernels.load_queries(params_.q.dtype,
+                           element(params_.q, group / heads_, i * block_q_ + r, group % heads_),
+                           params_.q.stride[1], std::min(panel, rows - r), head_dim_,
+                           scale * 1.4426950408889634f, q_t);
+      AttentionState& state = states[count++];
       state.q_t = q_t;
       state.out_t = arena.take<float>(int64_t{head_dim_} * panel);
       state.max = arena.take<float>(panel);
@@ -207,39 +275,20 @@ class Attention {
       std::fill_n(state.max, panel, -INFINITY);
       std::fill_n(state.sum, panel, 0.f);
     }
+    return count;
+  }
 
-    const KvRows k = kv_rows(params_.k, packs_k_, packed_k_, begin, group);
-    const KvRows v = kv_rows(params_.v, packs_v_, packed_v_, begin, group);
-    const auto attend = [&](int64_t first, int64_t last) {
-      for (int s = 0; s < num_states; ++s) {
-        kernels.attend(states[s], k.data + first * k.stride, k.stride, v.data + first * v.stride,
-                       v.stride, static_cast<int>(last - first));
-      }
-    };
-    const int64_t blocks = num_kv_blocks();
-    if (!params_.symbols) {
-      for (int64_t j = 0; j < blocks; ++j) attend(kv_begin(j), kv_end(j));
-    } else {
-      const uint64_t* bits =
-          ConstSymbolsView(params_.symbols).s_row(static_cast<int>(group), static_cast<int>(i));
-      const int64_t most = kKvTokens / block_kv_;  // neighbouring blocks taken together
-      for (int64_t j = next_bit(bits, 0, blocks); j < blocks;) {
-        int64_t last = j + 1;
-        while (last < blocks && last - j < most && get_bit(bits, last)) ++last;
-        attend(kv_begin(j), kv_end(last - 1));
-        j = next_bit(bits, last, blocks);
-      }
-    }
-
-    for (int s = 0, r = 0; r < rows; ++s, r += panel) {
-      float* lse = nullptr;
-      if (params_.lse) {
-        const TensorView& view = params_.lse;
-        lse = view.as<float>() + b * view.stride[0] + h * view.stride[1] + row + r;
-      }
-      kernels.store_outputs(states[s], std::min(panel, rows - r), params_.out.dtype,
-                            const_cast<char*>(element(params_.out, b, row + r, h)),
-                            params_.out.stride[1], lse);
+  void store_states(int64_t group, int64_t i, const AttentionState* states) const {
+    const int64_t b = group / heads_, h = group % heads_;
+    const int panel = context_.kernels.q_panel;
+    const int rows = rows_of(i);
+    for (int r = 0; r < rows; r += panel) {
+      const int64_t row = i * block_q_ + r;
+      const TensorView& lse = params_.lse;
+      context_.kernels.store_outputs(
+          states[r / panel], std::min(panel, rows - r), params_.out.dtype,
+          const_cast<char*>(element(params_.out, b, row, h)), params_.out.stride[1],
+          lse ? lse.as<float>() + b * lse.stride[0] + h * lse.stride[1] + row : nullptr);
     }
   }
 

@@ -76,6 +76,15 @@ struct AttentionState {
 // an L1 of 48 KB at head_dim 64.
 inline constexpr int kBufferedTokens = 64;
 
+// Keys and values of consecutive tokens, in f32.
+struct KvBlock {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  int64_t k_stride = 0;  // between tokens
+  int64_t v_stride = 0;
+  int tokens = 0;
+};
+
 // LayerNorm rows, see NormModulateParams.
 struct NormArgs {
   const float* x;
@@ -126,10 +135,10 @@ struct KernelTable {
   // q_t[d][q_panel] = scale * q[rows][d], zero in lanes past `rows`.
   void (*load_queries)(DType dtype, const void* q, int64_t stride, int rows, int d, float scale,
                        float* q_t);
-  // Takes `tokens` keys and values (rows `k_stride`, `v_stride` apart) into the state, 32 tokens at
-  // a time, so that the bits depend only on which groups of 32 were given.
-  void (*attend)(const AttentionState& state, const float* k, int64_t k_stride, const float* v,
-                 int64_t v_stride, int tokens);
+  // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
+  // depend only on which groups of 32 were given. Meanwhile brings `next` into L2: tiles read many
+  // short rows at once, which hardware does not see coming.
+  void (*attend)(const AttentionState& state, const KvBlock& block, const KvBlock& next);
   // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
   void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
                         int64_t stride, float* lse);

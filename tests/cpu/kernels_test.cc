@@ -180,7 +180,8 @@ TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
     kernels().load_queries(DType::kF32, q.data(), d, rows, d, 0.7f, state.q_t.data());
     int begin = 0;
     for (int end : ends) {
-      kernels().attend(state.view, k.data() + begin * d, d, v.data() + begin * d, d, end - begin);
+      const KvBlock block{k.data() + begin * d, v.data() + begin * d, d, d, end - begin};
+      kernels().attend(state.view, block, block);
       begin = end;
     }
     std::vector<float> out(size_t(rows * d));

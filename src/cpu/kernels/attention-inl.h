@@ -92,26 +92,53 @@ HWY_INLINE void exponentials(float* p, int tokens, const float* max, float* sum)
   }
 }
 
-HWY_INLINE void attend(const AttentionState& state, const float* k, int64_t k_stride,
-                       const float* v, int64_t v_stride, int tokens) {
-  // out^T += V^T P^T for tokens [begin, end), which lie in one buffer. Put off until the buffer
-  // is full or a rescale forces it, so that out^T is loaded and stored rarely.
+// Brings a block towards the core a few tokens at a time: a burst would fill the queues that the
+// products need.
+class KvPrefetch {
+ public:
+  HWY_INLINE KvPrefetch(const KvBlock& block, int head_dim) : block_(block), head_dim_(head_dim) {}
+
+  HWY_INLINE void few_tokens() {
+    constexpr int kTokens = 3;
+    for (const int end = std::min(token_ + kTokens, block_.tokens); token_ < end; ++token_) {
+      row(block_.k + token_ * block_.k_stride);
+      row(block_.v + token_ * block_.v_stride);
+    }
+  }
+
+ private:
+  HWY_INLINE void row(const float* p) const {
+    constexpr int kLineFloats = 16;
+    for (int i = 0; i < head_dim_; i += kLineFloats) __builtin_prefetch(p + i, 0, 2);
+  }
+
+  const KvBlock& block_;
+  const int head_dim_;
+  int token_ = 0;
+};
+
+HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, const KvBlock& next) {
+  KvPrefetch prefetch(next, state.head_dim);
+  const auto before_tile = [&]() HWY_ATTR { prefetch.few_tokens(); };
+  // out^T += V^T P^T for tokens [begin, end), which lie in one buffer. Put off until the buffer is
+  // full or a rescale forces it, so that out^T is loaded and stored rarely.
   const auto add_values = [&](int begin, int end) HWY_ATTR {
     if (begin == end) return;
-    const GemmSpan span{v + begin * v_stride, state.p + begin % kBufferedTokens * kPanel,
-                        end - begin};
-    gemm_rows<LeftLayout::kColumnMajor>(&span, 1, v_stride, state.head_dim, state.out_t, true);
+    const GemmSpan span{block.v + begin * block.v_stride,
+                        state.p + begin % kBufferedTokens * kPanel, end - begin};
+    gemm_rows<LeftLayout::kColumnMajor>(&span, 1, block.v_stride, state.head_dim, state.out_t, true,
+                                        before_tile);
   };
   int pending = 0;
-  for (int t = 0; t < tokens; t += kStep) {
+  for (int t = 0; t < block.tokens; t += kStep) {
     if (t % kBufferedTokens == 0) {
       add_values(pending, t);
       pending = t;
     }
-    const int n = std::min(kStep, tokens - t);
+    const int n = std::min(kStep, block.tokens - t);
     float* p = state.p + t % kBufferedTokens * kPanel;
-    const GemmSpan span{k + t * k_stride, state.q_t, state.head_dim};
-    gemm_rows<LeftLayout::kRowMajor>(&span, 1, k_stride, n, p, false);
+    const GemmSpan span{block.k + t * block.k_stride, state.q_t, state.head_dim};
+    gemm_rows<LeftLayout::kRowMajor>(&span, 1, block.k_stride, n, p, false, before_tile);
     VF alpha[kPanelVectors];
     if (raise_maximum(p, n, state.max, alpha)) {
       add_values(pending, t);
@@ -121,7 +148,7 @@ HWY_INLINE void attend(const AttentionState& state, const float* k, int64_t k_st
     }
     exponentials(p, n, state.max, state.sum);
   }
-  add_values(pending, tokens);
+  add_values(pending, block.tokens);
 }
 
 HWY_INLINE void load_queries(DType dtype, const void* q, int64_t stride, int rows, int d,

@@ -107,14 +107,15 @@ inline constexpr auto kGemmTiles =
     make_gemm_tiles<kLayout>(std::make_integer_sequence<int, kMaxRows>());
 
 // Any number of rows, cut into tiles of nearly equal height (a last tile of one or two rows would
-// wait for latency).
-template <LeftLayout kLayout>
+// wait for latency). Calls before_tile() before each.
+template <LeftLayout kLayout, class F>
 HWY_INLINE void gemm_rows(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
-                          bool accumulate) {
+                          bool accumulate, const F& before_tile) {
   const int tiles = (rows + kMaxRows - 1) / kMaxRows;
   for (int t = 0, row = 0; t < tiles; ++t) {
     const int height = (rows - row + (tiles - t) - 1) / (tiles - t);
     const int64_t offset = kLayout == LeftLayout::kRowMajor ? row * lda : row;
+    before_tile();
     kGemmTiles<kLayout>.by_rows[height](spans, num_spans, offset, lda, c + int64_t{row} * kPanel,
                                         accumulate);
     row += height;
@@ -123,7 +124,7 @@ HWY_INLINE void gemm_rows(const GemmSpan* spans, int num_spans, int64_t lda, int
 
 HWY_INLINE void gemm(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
                      bool accumulate) {
-  gemm_rows<LeftLayout::kRowMajor>(spans, num_spans, lda, rows, c, accumulate);
+  gemm_rows<LeftLayout::kRowMajor>(spans, num_spans, lda, rows, c, accumulate, [] {});
 }
 
 }  // namespace flashomni::cpu::HWY_NAMESPACE
