@@ -62,6 +62,18 @@ struct RopeTable {
   explicit operator bool() const { return cos && sin; }
 };
 
+// Work lists of one layer's symbols, in the backend's memory; see Backend::plan.
+struct PlanView {
+  void* data = nullptr;
+  size_t bytes = 0;
+  explicit operator bool() const { return data != nullptr; }
+};
+
+struct PlanParams {
+  SymbolsView symbols;
+  PlanView plan;  // out; bytes = Backend::plan_bytes(geometry)
+};
+
 // GEMM-Q: a head-structured projection with fused bias, per-head RMSNorm and RoPE, for the tiles
 // (query block, head) whose S_c is 1; other tiles of `out` are not touched. Without symbols every
 // tile is computed, by the same arithmetic (this is also the K and V projection).
@@ -74,18 +86,7 @@ struct GemmQParams {
   int token_offset = 0;  // of row 0 of x in the joint sequence
   TensorView out;        // [B, N, H, d]; rows token_offset .. token_offset + M are written
   SymbolsView symbols;   // optional
-};
-
-// Work lists of one layer's symbols, in the backend's memory; see Backend::plan.
-struct PlanView {
-  void* data = nullptr;
-  size_t bytes = 0;
-  explicit operator bool() const { return data != nullptr; }
-};
-
-struct PlanParams {
-  SymbolsView symbols;
-  PlanView plan;  // out; bytes = Backend::plan_bytes(geometry)
+  PlanView plan;         // of those symbols; required with symbols on a GPU
 };
 
 // softmax(q k^T * scale) v under symbols. Tiles with S_c = 0 are not touched in `out` (nor `lse`),
@@ -118,6 +119,7 @@ struct GemmOParams {
   TensorView residual;  // [B, M, D], in place
   TensorView gate;      // [B, D]
   SymbolsView symbols;
+  PlanView plan;  // of those symbols; required with symbols on a GPU
   int num_planes = 0;
   TensorView planes[kMaxPlanes];  // each [B, N, D]; rows of this segment are read
   float coefficients[kMaxPlanes] = {1.f, 0.f, 0.f, 0.f};

@@ -279,6 +279,7 @@ Status Engine::project_q(int layer, GemmQParams p) {
   Impl& e = *impl_;
   if (e.record(layer).kind == LayerKind::kSparse && e.cache.features && e.options.sparse_gemm_q) {
     p.symbols = e.state(layer).symbols;
+    p.plan = e.state(layer).plan;
   }
   return e.backend.gemm_q(e.exec, p);
 }
@@ -343,6 +344,7 @@ Status Engine::project_out(int layer, GemmOParams p) {
   if (kind == LayerKind::kUpdate && planes && s.has_symbols && e.refresh) {
     GemmOUpdateParams u{.base = p};
     u.base.symbols = s.symbols;
+    u.base.plan = s.plan;
     u.base.num_planes = s.features.count();
     for (int m = 0; m < s.features.count(); ++m) {
       u.base.planes[m] = s.planes[m];
@@ -352,6 +354,7 @@ Status Engine::project_out(int layer, GemmOParams p) {
   }
   if (kind == LayerKind::kSparse && planes) {
     p.symbols = s.symbols;
+    p.plan = s.plan;
     p.num_planes = s.features.count();
     for (int m = 0; m < p.num_planes; ++m) p.planes[m] = s.planes[m];
     s.features.coefficients(e.step, p.coefficients);

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "cuda/attention_plan.h"
+#include "cuda/error.h"
+#include "cuda/kernels/sm90/attention_params.h"
+
+namespace flashomni::cuda {
+namespace {
+
+constexpr int kDenseBlock = 128;
+constexpr int kMaxSymbolWords = 32;  // of a row: one a lane of the loading warp
+// Pieces of a cut tile shorter than this cost more to merge than they save.
+constexpr int kLeastPiece = 4;
+
+Status check_operand(const char* name, const TensorView& t, const TensorView& like) {
+  const std::string seen = std::string(name) + " is " + t.to_string();
+  if (!t || t.rank != 4) return invalid_argument(seen + ", wanted [B, N, H, d]");
+  if (t.dtype != DType::kBF16 && t.dtype != DType::kF16) {
+    return unsupported(seen + ", attention on the GPU wants bf16 or f16");
+  }
+  if (t.dtype != like.dtype) {
+    return invalid_argument(seen + ", wanted " + dtype_name(like.dtype) + " as q");
+  }
+  if (t.size(0) != like.size(0) || t.size(2) != like.size(2) || t.size(3) != like.size(3)) {
+    return invalid_argument(seen + ", wanted the batch, heads and head_dim of q " +
+                            like.to_string());
+  }
+  if (t.stride[3] != 1) return unsupported(seen + " with strided channels, wanted them contiguous");
+  bool aligned = reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+  for (int i = 0; i < 3; ++i) aligned = aligned && (t.size(i) == 1 || t.stride[i] % 8 == 0);
+  if (!aligned) {
+    return unsupported(seen + ", wanted an address and row strides that are multiples of 16 bytes");
+  }
+  return ok_status();
+}
+
+Status check_geometry(const SymbolGeometry& g, const AttentionParams& p) {
+  FO_RETURN_IF_ERROR(g.validate());
+  if (g.batch != p.q.size(0) || g.heads != p.q.size(2) || g.q_tokens != p.q.size(1) ||
+      g.kv_tokens != p.k.size(1)) {
+    return invalid_argument("symbols are for batch " + std::to_string(g.batch) + ", heads " +
+                            std::to_string(g.heads) + ", tokens " + std::to_string(g.q_tokens) +
+                            "x" + std::to_string(g.kv_tokens) + "; q is " + p.q.to_string() +
+                            ", k is " + p.k.to_string());
+  }
+  for (const int block : {g.block_q, g.block_kv}) {
+    if (block != 64 && block != 128) {
+      return unsupported("symbol blocks of " + std::to_string(g.block_q) + "x" +
+                         std::to_string(g.block_kv) + ", the GPU kernels take 64 and 128");
+    }
+  }
+  if (g.s_words() > kMaxSymbolWords) {
+    return unsupported(std::to_string(g.num_kv_blocks()) +
+                       " key/value blocks, the GPU kernel takes " +
+                       std::to_string(64 * kMaxSymbolWords) + " at most");
+  }
+  return ok_status();
+}
+
+Status check_lse(const AttentionParams& p) {
+  if (!p.lse) return ok_status();
+  if (p.lse.dtype != DType::kF32 || p.lse.rank != 3 || p.lse.size(0) != p.q.size(0) ||
+      p.lse.size(1) != p.q.size(2) || p.lse.size(2) != p.q.size(1) || p.lse.stride[2] != 1) {
+    return invalid_argument("lse is " + p.lse.to_string() + ", wanted f32 [B, H, N] of q " +
+                            p.q.to_string());
+  }
+  return ok_status();
+}
+
+// [columns of a chunk, tokens, chunks, heads, batch]; see AttentionLayout.
+Result<CUtensorMap> head_map(const Launcher& launcher, const TensorView& t, int rows,
+                             bool all_chunks) {
+  const int head_dim = static_cast<int>(t.size(3));
+  const int chunk = head_dim % 64 == 0 ? 64 : 32;
+  const auto stride = [&](int dim) {
+    return t.size(dim) == 1 ? int64_t{16} : t.stride[dim] * int64_t{2};
+  };
+  TensorMapDesc desc;
+  desc.data = t.data;
+  desc.dtype = t.dtype;
+  desc.rank = 5;
+  const int64_t sizes[] = {chunk, t.size(1), head_dim / chunk, t.size(2), t.size(0)};
+  const int64_t strides[] = {0, stride(1), int64_t{2} * chunk, stride(2), stride(0)};
+  std::copy_n(sizes, 5, desc.size);
+  std::copy_n(strides, 5, desc.stride_bytes);
+  desc.box[0] = chunk;
+  desc.box[1] = rows;
+  desc.box[2] = all_chunks ? head_dim / chunk : 1;
+  desc.swizzle = chunk == 64 ? TensorMapSwizzle::k128B : TensorMapSwizzle::k64B;
+  return launcher.maps.get(desc);
+}
+
+}  // namespace
+
+Status check_attention(const AttentionParams& p) {
+  FO_RETURN_IF_ERROR(check_operand("q", p.q, p.q));
+  FO_RETURN_IF_ERROR(check_operand("k", p.k, p.q));
+  FO_RETURN_IF_ERROR(check_operand("v", p.v, p.q));
+  FO_RETURN_IF_ERROR(check_operand("out", p.out, p.q));
+  if (p.v.size(1) != p.k.size(1)) {
+    return invalid_argument("v is " + p.v.to_string() + ", wanted the tokens of k " +
+                            p.k.to_string());
+  }
+  if (p.out.size(1) != p.q.size(1)) {
+    return invalid_argument("out is " + p.out.to_string() + ", wanted the tokens of q " +
+                            p.q.to_string());
+  }
+  for (int i = 0; i < 3; ++i) {
+    if (p.q.size(i) < 1 || p.k.size(i) < 1) {
+      return invalid_argument("q is " + p.q.to_string() + ", k is " + p.k.to_string() +
+                              ", wanted no empty dimension");
+    }
+  }
+  const int64_t head_dim = p.q.size(3);
+  if (head_dim != 64 && head_dim != 96 && head_dim != 128) {
+    return unsupported("head_dim is " + std::to_string(head_dim) +
+                       ", the GPU attention kernel takes 64, 96 or 128");
+  }
+  if (!(p.scale >= 0) || !std::isfinite(p.scale)) {
+    return unsupported("attention scale is " + std::to_string(p.scale) +
+                       ", the GPU kernel takes positive ones (0: 1/sqrt(head_dim))");
+  }
+  FO_RETURN_IF_ERROR(check_lse(p));
+  if (!p.symbols) return ok_status();
+  FO_RETURN_IF_ERROR(check_geometry(p.symbols.geometry, p));
+  if (!p.plan) return invalid_argument("symbols came without the plan that was made of them");
+  return ok_status();
+}
+
+size_t attention_workspace_bytes(const AttentionParams& p, int sms) {
+  return static_cast<size_t>(sms) *
+         static_cast<size_t>(sm90::attention_slot_floats(static_cast<int>(p.q.size(3)))) *
+         sizeof(float);
+}
+
+Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
+                 const AttentionParams& p) {
+  const int head_dim = static_cast<int>(p.q.size(3));
+  const int block_q = p.symbols ? p.symbols.geometry.block_q : kDenseBlock;
+  const int block_kv = p.symbols ? p.symbols.geometry.block_kv : kDenseBlock;
+  sm90::AttentionArgs args = {};
+  FO_ASSIGN_OR_RETURN(args.q, head_map(launcher, p.q, block_q, block_q == kTileRows));
+  FO_ASSIGN_OR_RETURN(args.k, head_map(launcher, p.k, block_kv, block_kv == kDenseBlock));
+  FO_ASSIGN_OR_RETURN(args.v, head_map(launcher, p.v, block_kv, block_kv == kDenseBlock));
+  // Each warpgroup stores its own 64 rows.
+  FO_ASSIGN_OR_RETURN(args.out, head_map(launcher, p.out, 64, false));
+
+  args.heads = static_cast<int32_t>(p.q.size(2));
+  args.q_tokens = static_cast<int32_t>(p.q.size(1));
+  args.kv_tokens = static_cast<int32_t>(p.k.size(1));
+  args.num_q_blocks = (args.q_tokens + block_q - 1) / block_q;
+  args.num_kv_blocks = (args.kv_tokens + block_kv - 1) / block_kv;
+  args.scale = p.scale == 0 ? 1.f / std::sqrt(static_cast<float>(head_dim)) : p.scale;
+  args.scale_log2 = static_cast<float>(args.scale * M_LOG2E);
+  args.slots = static_cast<float*>(workspace);
+  if (p.lse) {
+    args.lse = p.lse.as<float>();
+    args.lse_batch_stride = p.lse.stride[0];
+    args.lse_head_stride = p.lse.stride[1];
+  }
+  const int grid = launcher.sms;
+  if (p.symbols) {
+    const AttentionPlanLayout layout(p.symbols.geometry, grid);
+    char* plan = static_cast<char*>(p.plan.data);
+    args.s = p.symbols.s;
+    args.s_words = p.symbols.geometry.s_words();
+    args.offsets = reinterpret_cast<const int32_t*>(plan + layout.offsets);
+    args.work = reinterpret_cast<const AttentionWork*>(plan + layout.work);
+    args.flags = reinterpret_cast<int32_t*>(plan + layout.flags);
+  } else {
+    args.flags = launcher.flags;
+    args.tiles = static_cast<int32_t>(p.q.size(0)) * args.heads * args.num_q_blocks;
+    args.rounds = args.tiles / grid;
+    const int rest = args.tiles - args.rounds * grid;
+    args.split_ctas =
+        rest == 0 ? 0 : std::clamp(rest * args.num_kv_blocks / kLeastPiece, rest, grid);
+  }
+  cudaError_t error = cudaSuccess;
+  if (!sm90::launch_attention(args, p.q.dtype, head_dim, block_q, block_kv, grid, stream, error)) {
+    return internal_error("no attention kernel for a call that passed its check");
+  }
+  return cuda_status(error, "launching attention");
+}
+
+}  // namespace flashomni::cuda

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention under symbols on the GPU: what it takes, in words, and its launch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/tensor_map.h"
+#include "flashomni/ops.h"
+
+namespace flashomni::cuda {
+
+// What a launch needs beside its arguments.
+struct Launcher {
+  int sms;               // CTAs of a persistent grid; plans are cut for as many
+  TensorMapCache& maps;  // of this device
+  // Device memory of 2 * sms words, zero before the first launch and left zero by every launch: the
+  // hand-over of partial results in calls without a plan.
+  int32_t* flags;
+};
+
+// Why this call cannot run on an sm_90a device; ok when it can.
+Status check_attention(const AttentionParams& params);
+
+// Partial results of query tiles that several CTAs share.
+size_t attention_workspace_bytes(const AttentionParams& params, int sms);
+
+// REQUIRES: check_attention(params) is ok, and the workspace.
+Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
+                 const AttentionParams& params);
+
+}  // namespace flashomni::cuda

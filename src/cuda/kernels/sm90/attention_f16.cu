@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/kernels/sm90/attention_instances.h"
+#include "cuda/kernels/sm90/attention_launch.cuh"
+
+namespace flashomni::cuda::sm90 {
+
+bool launch_attention_f16(const AttentionArgs& args, int head_dim, int block_kv, int grid,
+                          cudaStream_t stream, cudaError_t& error) {
+  return launch_head_dim<__half>(args, head_dim, block_kv, grid, stream, error);
+}
+
+}  // namespace flashomni::cuda::sm90
