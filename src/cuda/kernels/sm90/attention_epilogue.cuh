@@ -20,21 +20,15 @@ __device__ __forceinline__ bool warpgroup_leader() {
   return threadIdx.x % kWarpgroup == 0;
 }
 
-// out = o / sum, and the row's log of sums. The tile is staged in `buffer`, the shared memory of
-// its queries; the leader's store reads it until tma_store_wait_read().
+// o / sum as 16-bit values into `staging`, this warpgroup's part of the shared memory of its
+// queries. REQUIRES: every warp of the warpgroup has finished with those queries.
 template <class T, int kHeadDim>
-__device__ __forceinline__ void write_tile(const AttentionArgs& args, char* buffer, int group,
-                                           const RowPlace& place, int first_row,
-                                           const float (&o)[kHeadDim / 2],
+__device__ __forceinline__ void stage_tile(char* staging, const float (&o)[kHeadDim / 2],
                                            const SoftmaxRows& rows) {
   using Layout = AttentionLayout<kHeadDim>;
   const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x % kWarpgroup / 32;
-  char* staging = buffer + group * kWarpgroupRows * Layout::kRowBytes;
+  const int row = 16 * (threadIdx.x % kWarpgroup / 32) + lane % 16;
   const float inverse[2] = {1.f / rows.sum[0], 1.f / rows.sum[1]};
-
-  warpgroup_sync(group);  // every warp has finished with the queries
-  const int row = 16 * warp + lane % 16;
 #pragma unroll
   for (int i = 0; i < kHeadDim / 16; ++i) {
     const int unit = 2 * i + lane / 16;
@@ -49,22 +43,32 @@ __device__ __forceinline__ void write_tile(const AttentionArgs& args, char* buff
     store_matrix_x4(to, packed[0], packed[1], packed[2], packed[3]);
   }
   fence_async_proxy();
-  warpgroup_sync(group);
-  if (warpgroup_leader()) {
+}
+
+// Hands a staged tile to the copy engine, which reads it until tma_store_wait_read(). For one
+// thread, after a barrier of the warpgroup.
+template <int kHeadDim>
+__device__ __forceinline__ void store_staged(const AttentionArgs& args, const char* staging,
+                                             const RowPlace& place, int first_token) {
+  using Layout = AttentionLayout<kHeadDim>;
 #pragma unroll
-    for (int c = 0; c < Layout::kChunks; ++c) {
-      tma_store_5d(&args.out, staging + c * Layout::kChunkBytes, 0, first_row, c, place.head,
-                   place.batch);
-    }
-    tma_store_commit();
+  for (int c = 0; c < Layout::kChunks; ++c) {
+    tma_store_5d(&args.out, staging + c * Layout::kChunkBytes, 0, first_token, c, place.head,
+                 place.batch);
   }
-  if (args.lse && lane % 4 == 0) {
-    float* lse = args.lse + place.batch * args.lse_batch_stride + place.head * args.lse_head_stride;
+  tma_store_commit();
+}
+
+// The rows' logarithms of sums of exponentials.
+__device__ __forceinline__ void write_lse(const AttentionArgs& args, const RowPlace& place,
+                                          int first_token, const SoftmaxRows& rows) {
+  const int lane = threadIdx.x % 32;
+  if (lane % 4 != 0) return;
+  float* lse = args.lse + place.batch * args.lse_batch_stride + place.head * args.lse_head_stride;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int token = first_row + 16 * warp + lane / 4 + 8 * r;
-      if (token < args.q_tokens) lse[token] = rows.max[r] * args.scale + logf(rows.sum[r]);
-    }
+  for (int r = 0; r < 2; ++r) {
+    const int token = first_token + 16 * (threadIdx.x % kWarpgroup / 32) + lane / 4 + 8 * r;
+    if (token < args.q_tokens) lse[token] = rows.max[r] * args.scale + logf(rows.sum[r]);
   }
 }
 
@@ -111,8 +115,10 @@ __device__ __forceinline__ void merge_partials(const AttentionArgs& args, int gr
       const float max = __ldcg(slot + (kHeadDim / 2 + r) * kWarpgroup);
       const float sum = __ldcg(slot + (kHeadDim / 2 + 2 + r) * kWarpgroup);
       const float both = fmaxf(rows.max[r], max);
-      own[r] = exp2_fast((rows.max[r] - both) * args.scale_log2);
-      other[r] = exp2_fast((max - both) * args.scale_log2);
+      // A piece may have had nothing for one of two paired query blocks: its maximum is -infinity.
+      const float from = both == -INFINITY ? 0.f : both;
+      own[r] = exp2_fast((rows.max[r] - from) * args.scale_log2);
+      other[r] = exp2_fast((max - from) * args.scale_log2);
       rows.max[r] = both;
       rows.sum[r] = rows.sum[r] * own[r] + sum * other[r];
     }

@@ -7,9 +7,9 @@
 
 namespace flashomni::cuda::sm90 {
 
-bool launch_attention_bf16(const AttentionArgs& args, int head_dim, int block_kv, int grid,
-                           cudaStream_t stream, cudaError_t& error);
-bool launch_attention_f16(const AttentionArgs& args, int head_dim, int block_kv, int grid,
-                          cudaStream_t stream, cudaError_t& error);
+bool launch_attention_bf16(const AttentionArgs& args, int head_dim, int block_q, int block_kv,
+                           int grid, cudaStream_t stream, cudaError_t& error);
+bool launch_attention_f16(const AttentionArgs& args, int head_dim, int block_q, int block_kv,
+                          int grid, cudaStream_t stream, cudaError_t& error);
 
 }  // namespace flashomni::cuda::sm90

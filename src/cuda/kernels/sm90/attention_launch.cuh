@@ -7,34 +7,42 @@
 
 namespace flashomni::cuda::sm90 {
 
-template <class T, int kHeadDim, int kBlockKv>
+template <class T, int kHeadDim, int kBlockKv, bool kPaired>
 cudaError_t launch_instance(const AttentionArgs& args, int grid, cudaStream_t stream) {
   constexpr int kShared = AttentionLayout<kHeadDim>::kAllocated;
-  const auto kernel = attention_kernel<T, kHeadDim, kBlockKv>;
-  static const cudaError_t ready =
+  const auto kernel = attention_kernel<T, kHeadDim, kBlockKv, kPaired>;
+  // For the current device, so every time: it costs the host less than the launch.
+  const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (ready != cudaSuccess) return ready;
   kernel<<<grid, kAttentionThreads, kShared, stream>>>(args);
   return cudaGetLastError();
 }
 
+template <class T, int kHeadDim>
+cudaError_t launch_blocks(const AttentionArgs& args, int block_q, int block_kv, int grid,
+                          cudaStream_t stream) {
+  if (block_q == 64) {
+    return block_kv == 64 ? launch_instance<T, kHeadDim, 64, true>(args, grid, stream)
+                          : launch_instance<T, kHeadDim, 128, true>(args, grid, stream);
+  }
+  return block_kv == 64 ? launch_instance<T, kHeadDim, 64, false>(args, grid, stream)
+                        : launch_instance<T, kHeadDim, 128, false>(args, grid, stream);
+}
+
 // False: no instance for this head size.
 template <class T>
-bool launch_head_dim(const AttentionArgs& args, int head_dim, int block_kv, int grid,
+bool launch_head_dim(const AttentionArgs& args, int head_dim, int block_q, int block_kv, int grid,
                      cudaStream_t stream, cudaError_t& error) {
-  const bool wide = block_kv == 128;
   switch (head_dim) {
     case 64:
-      error = wide ? launch_instance<T, 64, 128>(args, grid, stream)
-                   : launch_instance<T, 64, 64>(args, grid, stream);
+      error = launch_blocks<T, 64>(args, block_q, block_kv, grid, stream);
       return true;
     case 96:
-      error = wide ? launch_instance<T, 96, 128>(args, grid, stream)
-                   : launch_instance<T, 96, 64>(args, grid, stream);
+      error = launch_blocks<T, 96>(args, block_q, block_kv, grid, stream);
       return true;
     case 128:
-      error = wide ? launch_instance<T, 128, 128>(args, grid, stream)
-                   : launch_instance<T, 128, 64>(args, grid, stream);
+      error = launch_blocks<T, 128>(args, block_q, block_kv, grid, stream);
       return true;
     default:
       return false;

@@ -37,8 +37,12 @@ struct AttentionLayout {
 
   // Registers of a thread; two computing warpgroups and the loading one share what a launch of 384
   // threads gets, 3 * 168.
-  static constexpr int kConsumerRegisters = kHeadDim == 128 ? 216 : 200;
-  static constexpr int kProducerRegisters = 504 - 2 * kConsumerRegisters;
+  static constexpr int consumer_registers(bool paired) {
+    return kHeadDim == 128 && !paired ? 216 : 200;
+  }
+  static constexpr int producer_registers(bool paired) {
+    return 504 - 2 * consumer_registers(paired);
+  }
 
   // Byte of 16-byte unit `unit` of row `row` in a chunk.
   static __device__ __forceinline__ int swizzled(int row, int unit) {
@@ -53,6 +57,9 @@ struct AttentionBarriers {
   uint64_t q_full[2], q_empty[2];
   uint64_t kv_full[kMostSlots], kv_empty[kMostSlots];
   int32_t valid[kMostSlots];  // rows of the tile in this slot that exist
+  // Paired query blocks: bit 2*g + half, warpgroup g computes this half of the tile.
+  int32_t wanted[kMostSlots];
+  float pinned;  // see pin()
 };
 static_assert(sizeof(AttentionBarriers) <= 512);
 

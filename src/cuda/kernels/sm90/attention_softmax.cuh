@@ -10,11 +10,15 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cuda/kernels/common/barrier.cuh"
+
 namespace flashomni::cuda::sm90 {
 
+// Volatile, so that it stays on its side of the waits for matrix products: the compiler would move
+// exponentials behind the wait that they are there to fill.
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
@@ -31,6 +35,16 @@ __device__ __forceinline__ uint32_t pack_pair<__half>(float lo, float hi) {
   uint32_t r;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
   return r;
+}
+
+// Keeps the computation of x before what follows: a store to shared memory that never happens (x is
+// not negative) but would need x. Without it ptxas moves exponentials behind the wait for the
+// matrix product that they are there to overlap.
+__device__ __forceinline__ void pin(float x, void* shared) {
+  asm volatile(
+      "{ .reg .pred p; setp.lt.f32 p, %0, 0f00000000; @p st.shared.f32 [%1], %0; }" ::"f"(x),
+      "r"(smem_address(shared))
+      : "memory");
 }
 
 // Maximum and sum of the two rows of a thread. `max` is in units of raw scores and may lag behind
@@ -50,14 +64,16 @@ struct SoftmaxRows {
   }
 };
 
+// Leaves the columns [begin, end).
 template <int kCount>
-__device__ __forceinline__ void mask_columns(float (&s)[kCount], int valid) {
+__device__ __forceinline__ void mask_columns(float (&s)[kCount], int begin, int end) {
   const int column = 2 * (threadIdx.x % 4);
 #pragma unroll
   for (int j = 0; j < kCount / 4; ++j) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      if (8 * j + column + (e & 1) >= valid) s[4 * j + e] = -INFINITY;
+      const int c = 8 * j + column + (e & 1);
+      if (c < begin || c >= end) s[4 * j + e] = -INFINITY;
     }
   }
 }

@@ -10,6 +10,13 @@
 
 namespace flashomni::cuda::sm90 {
 
+// A value that is the same in all lanes, in a uniform register, where descriptors of matrix
+// products must be made: the compiler does not always see it, and then moves every one of them
+// there.
+__device__ __forceinline__ int uniform(int x) {
+  return static_cast<int>(__reduce_max_sync(0xffffffff, static_cast<unsigned>(x)));
+}
+
 class WorkList {
  public:
   __device__ __forceinline__ WorkList(const AttentionArgs& args, int cta, int grid)
