@@ -2,7 +2,11 @@
 # nothing but the standard library and Highway, and the command.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS flashomni_base flashomni_core flashomni_strategies flashomni_cpu flashomni
+set(FO_INSTALLED flashomni_base flashomni_core flashomni_strategies flashomni_cpu flashomni)
+if(FLASHOMNI_HAS_CUDA)
+  list(APPEND FO_INSTALLED flashomni_cuda)
+endif()
+install(TARGETS ${FO_INSTALLED}
         EXPORT flashomni-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/flashomni DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT flashomni-targets NAMESPACE flashomni::

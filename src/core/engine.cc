@@ -178,7 +178,10 @@ Engine::Engine(Backend& backend, std::unique_ptr<Strategy> strategy, const Engin
   impl_->options = options;
 }
 
-Engine::~Engine() = default;
+// Counts of symbols may still be on their way to the states that go now.
+Engine::~Engine() {
+  (void)impl_->backend.synchronize(impl_->exec);
+}
 
 Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, const Exec& exec) {
   Impl& e = *impl_;

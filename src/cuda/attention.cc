@@ -14,8 +14,6 @@ namespace {
 
 constexpr int kDenseBlock = 128;
 constexpr int kMaxSymbolWords = 32;  // of a row: one a lane of the loading warp
-// Pieces of a cut tile shorter than this cost more to merge than they save.
-constexpr int kLeastPiece = 4;
 
 Status check_operand(const char* name, const TensorView& t, const TensorView& like) {
   const std::string seen = std::string(name) + " is " + t.to_string();
@@ -126,7 +124,7 @@ Status check_attention(const AttentionParams& p) {
                        ", the GPU kernel takes positive ones (0: 1/sqrt(head_dim))");
   }
   FO_RETURN_IF_ERROR(check_lse(p));
-  if (!p.symbols) return ok_status();
+  if (!p.symbols) return check_geometry(DensePlans::geometry_of(p), p);
   FO_RETURN_IF_ERROR(check_geometry(p.symbols.geometry, p));
   if (!p.plan) return invalid_argument("symbols came without the plan that was made of them");
   return ok_status();
@@ -164,22 +162,20 @@ Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
     args.lse_head_stride = p.lse.stride[1];
   }
   const int grid = launcher.sms;
+  char* plan = static_cast<char*>(p.plan.data);
+  SymbolGeometry planned = p.symbols.geometry;
   if (p.symbols) {
-    const AttentionPlanLayout layout(p.symbols.geometry, grid);
-    char* plan = static_cast<char*>(p.plan.data);
     args.s = p.symbols.s;
-    args.s_words = p.symbols.geometry.s_words();
-    args.offsets = reinterpret_cast<const int32_t*>(plan + layout.offsets);
-    args.work = reinterpret_cast<const AttentionWork*>(plan + layout.work);
-    args.flags = reinterpret_cast<int32_t*>(plan + layout.flags);
+    args.s_words = planned.s_words();
   } else {
-    args.flags = launcher.flags;
-    args.tiles = static_cast<int32_t>(p.q.size(0)) * args.heads * args.num_q_blocks;
-    args.rounds = args.tiles / grid;
-    const int rest = args.tiles - args.rounds * grid;
-    args.split_ctas =
-        rest == 0 ? 0 : std::clamp(rest * args.num_kv_blocks / kLeastPiece, rest, grid);
+    planned = DensePlans::geometry_of(p);
+    FO_ASSIGN_OR_RETURN(void* lists, launcher.dense.get(p));
+    plan = static_cast<char*>(lists);
   }
+  const AttentionPlanLayout layout(planned, grid);
+  args.offsets = reinterpret_cast<const int32_t*>(plan + layout.offsets);
+  args.work = reinterpret_cast<const AttentionWork*>(plan + layout.work);
+  args.flags = reinterpret_cast<int32_t*>(plan + layout.flags);
   cudaError_t error = cudaSuccess;
   if (!sm90::launch_attention(args, p.q.dtype, head_dim, block_q, block_kv, grid, stream, error)) {
     return internal_error("no attention kernel for a call that passed its check");

@@ -8,18 +8,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/dense_plans.h"
 #include "cuda/tensor_map.h"
 #include "flashomni/ops.h"
 
 namespace flashomni::cuda {
 
-// What a launch needs beside its arguments.
+// What launches need beside its arguments.
 struct Launcher {
   int sms;               // CTAs of a persistent grid; plans are cut for as many
   TensorMapCache& maps;  // of this device
-  // Device memory of 2 * sms words, zero before the first launch and left zero by every launch: the
-  // hand-over of partial results in calls without a plan.
-  int32_t* flags;
+  DensePlans& dense;     // work lists of calls without symbols
 };
 
 // Why this call cannot run on an sm_90a device; ok when it can.

@@ -31,8 +31,9 @@ size_t align_part(size_t bytes) {
 struct Tile {
   int32_t row0 = 0;
   int32_t row1 = -1;
-  int32_t count = 0;
-  int64_t cost() const { return int64_t{kCostPerBlock} * count + kCostPerTile; }
+  int32_t count = 0;  // kv blocks
+  int32_t steps = 0;
+  int64_t cost() const { return int64_t{kCostPerStep} * steps + kCostPerTile; }
 };
 
 // The symbols as the builder asks for them.
@@ -83,14 +84,14 @@ std::vector<Tile> tiles_of_head(const SymbolGeometry& g, const Rows& rows, int h
   return tiles;
 }
 
-// A place on the line of left-over tiles: before kv block `blocks` of tile `tile`.
+// A place on the line of left-over tiles: after the first `steps` steps of tile `tile`.
 struct Cut {
   int64_t tile = 0;
-  int32_t blocks = 0;
+  int32_t steps = 0;
 };
 
 // Where the shares of the CTAs end on the line; cut[c] .. cut[c + 1] belongs to CTA c. Every cut
-// inside a tile leaves at least one kv block on both sides, also of the next cut inside it.
+// inside a tile leaves at least one step on both sides, also of the next cut inside it.
 std::vector<Cut> cut_line(const std::vector<Tile>& line, const std::vector<int64_t>& room,
                           int64_t slack) {
   const int64_t tiles = static_cast<int64_t>(line.size());
@@ -109,15 +110,15 @@ std::vector<Cut> cut_line(const std::vector<Tile>& line, const std::vector<int64
       if (line[size_t(tile)].cost() - before <= slack) {
         cut.tile = before <= slack ? tile : tile + 1;
       } else if (before > slack) {
-        cut.blocks = static_cast<int32_t>(before / kCostPerBlock);
+        cut.steps = static_cast<int32_t>(before / kCostPerStep);
       }
     }
     const Cut& last = cuts[c - 1];
     if (cut.tile < last.tile) {
       cut = last;
-    } else if (cut.tile == last.tile && last.blocks > 0 && cut.blocks <= last.blocks) {
-      cut.blocks = last.blocks + 1;
-      if (cut.blocks >= line[size_t(cut.tile)].count) cut = {cut.tile + 1, 0};
+    } else if (cut.tile == last.tile && last.steps > 0 && cut.steps <= last.steps) {
+      cut.steps = last.steps + 1;
+      if (cut.steps >= line[size_t(cut.tile)].steps) cut = {cut.tile + 1, 0};
     }
     cuts[c] = cut;
   }
@@ -156,7 +157,10 @@ int64_t deal_rounds(const std::vector<Tile>& tiles, int grid, const PlanShare& s
   return dealt;
 }
 
-Lists deal(const std::vector<Tile>& tiles, int grid) {
+Lists deal(const std::vector<Tile>& tiles, int grid, int blocks_per_step) {
+  const auto before = [&](const Tile& tile, int32_t steps) {
+    return plan_blocks_before(steps, tile.count, blocks_per_step);
+  };
   int64_t total = 0;
   for (const Tile& tile : tiles) total += tile.cost();
   const PlanShare share = plan_share(total, grid);
@@ -173,10 +177,11 @@ Lists deal(const std::vector<Tile>& tiles, int grid) {
     std::vector<AttentionWork>& list = lists[c];
     const Cut from = cuts[c], to = cuts[c + 1];
     int64_t next = from.tile;
-    if (from.blocks > 0) {
+    if (from.steps > 0) {
       const Tile& tile = line[size_t(next++)];
-      const int32_t end = to.tile == from.tile ? to.blocks : tile.count;
-      list.push_back(work(tile, from.blocks, end - from.blocks, AttentionWork::kPartial));
+      const int32_t skip = before(tile, from.steps);
+      const int32_t end = to.tile == from.tile ? before(tile, to.steps) : tile.count;
+      list.push_back(work(tile, skip, end - skip, AttentionWork::kPartial));
     }
     for (size_t r = 0; r < static_cast<size_t>(rounds); ++r) {
       const size_t place = r % 2 == 0 ? c : lists.size() - 1 - c;
@@ -187,13 +192,13 @@ Lists deal(const std::vector<Tile>& tiles, int grid) {
       const Tile& tile = line[size_t(next)];
       list.push_back(work(tile, 0, tile.count, AttentionWork::kWhole));
     }
-    if (to.blocks > 0 && next == to.tile) {
+    if (to.steps > 0 && next == to.tile) {
       int32_t merge = 0;
-      while (cuts[c + 1 + size_t(merge)].tile == to.tile &&
-             cuts[c + 1 + size_t(merge)].blocks > 0) {
+      while (cuts[c + 1 + size_t(merge)].tile == to.tile && cuts[c + 1 + size_t(merge)].steps > 0) {
         ++merge;
       }
-      list.push_back(work(line[size_t(to.tile)], 0, to.blocks, merge));
+      const Tile& tile = line[size_t(to.tile)];
+      list.push_back(work(tile, 0, before(tile, to.steps), merge));
     }
   }
   return lists;
@@ -274,7 +279,9 @@ void build_attention_plan_on_host(const SymbolGeometry& geometry, const uint64_t
     std::ranges::stable_sort(of_group, std::greater{}, &Tile::count);
     tiles.insert(tiles.end(), of_group.begin(), of_group.end());
   }
-  for (const Tile& tile : tiles) {
+  const int blocks_per_step = plan_blocks_per_step(geometry);
+  for (Tile& tile : tiles) {
+    tile.steps = plan_steps(tile.count, blocks_per_step);
     header.num_rows += tile.row1 >= 0 ? 2 : 1;
     header.total_blocks += tile.count;
   }
@@ -282,7 +289,7 @@ void build_attention_plan_on_host(const SymbolGeometry& geometry, const uint64_t
   std::byte* base = static_cast<std::byte*>(section);
   int32_t* offsets = reinterpret_cast<int32_t*>(base + layout.offsets);
   AttentionWork* entries = reinterpret_cast<AttentionWork*>(base + layout.work);
-  const Lists lists = deal(tiles, grid);
+  const Lists lists = deal(tiles, grid, blocks_per_step);
   offsets[0] = 0;
   for (size_t cta = 0; cta < lists.size(); ++cta) {
     entries = std::copy(lists[cta].begin(), lists[cta].end(), entries);

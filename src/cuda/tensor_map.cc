@@ -19,9 +19,8 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 // Through the runtime, so that the program starts on machines without a driver.
-Result<EncodeTiled> encode_tiled() {
-  static EncodeTiled found = nullptr;
-  if (found) return found;
+Status find_encode_tiled(EncodeTiled& found) {
+  if (found) return ok_status();
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
   FO_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
@@ -31,7 +30,7 @@ Result<EncodeTiled> encode_tiled() {
     return unsupported("this driver has no cuTensorMapEncodeTiled, wanted CUDA 12.0 or newer");
   }
   found = reinterpret_cast<EncodeTiled>(entry);
-  return found;
+  return ok_status();
 }
 
 Result<CUtensorMapDataType> data_type(DType dtype) {
@@ -67,7 +66,8 @@ Result<CUtensorMap> TensorMapCache::get(const TensorMapDesc& desc) {
   const auto kept = maps_.find(desc);
   if (kept != maps_.end()) return kept->second;
 
-  FO_ASSIGN_OR_RETURN(const EncodeTiled encode, encode_tiled());
+  static EncodeTiled encode = nullptr;
+  FO_RETURN_IF_ERROR(find_encode_tiled(encode));
   FO_ASSIGN_OR_RETURN(const CUtensorMapDataType type, data_type(desc.dtype));
   cuuint64_t size[TensorMapDesc::kMaxRank];
   cuuint64_t stride[TensorMapDesc::kMaxRank];

@@ -30,6 +30,7 @@ struct GemmOCase {
   int head_dim = 0;
   int mlp_features = 0;
   int width = 0;
+  DType dtype = DType::kF32;  // of activations, planes and factors
   DType weight_dtype = DType::kF32;
   bool bias = true;
   bool out = true;
@@ -45,10 +46,10 @@ struct GemmOCase {
     s << (update ? "gemm_o_update" : "gemm_o") << " seed=" << seed << " b=" << geometry.batch
       << " h=" << geometry.heads << " n=" << geometry.q_tokens << " rows=" << token_offset << "+"
       << rows << " d=" << head_dim << " mlp=" << mlp_features << " width=" << width
-      << " block=" << geometry.block_q << " w=" << dtype_name(weight_dtype) << (bias ? " bias" : "")
-      << (out ? " out" : "") << (residual ? " residual" : "") << (gate ? " gate" : "")
-      << " planes=" << num_planes << " " << (sparse ? pattern_name(pattern) : "dense") << " "
-      << placement_text(placement);
+      << " block=" << geometry.block_q << " " << dtype_name(dtype)
+      << " w=" << dtype_name(weight_dtype) << (bias ? " bias" : "") << (out ? " out" : "")
+      << (residual ? " residual" : "") << (gate ? " gate" : "") << " planes=" << num_planes << " "
+      << (sparse ? pattern_name(pattern) : "dense") << " " << placement_text(placement);
     return s.str();
   }
 };
@@ -93,15 +94,16 @@ inline GemmOData make_data(const GemmOCase& c) {
   const SymbolGeometry& g = c.geometry;
   const int64_t tokens = int64_t{1} * g.batch * g.q_tokens;
   const int64_t rows = int64_t{1} * g.batch * c.rows;
+  const auto rounded = [&](std::vector<double> values) { return rounded_to(c.dtype, values); };
   const auto f32 = [](std::vector<double> values) { return rounded_to(DType::kF32, values); };
   GemmOData data;
   for (int m = 0; m < c.num_planes; ++m) {
-    data.factors.push_back(f32(outlier_values(rng, tokens * g.heads * c.head_dim)));
-    data.planes.push_back(f32(normal_values(rng, tokens * c.width)));
+    data.factors.push_back(rounded(outlier_values(rng, tokens * g.heads * c.head_dim)));
+    data.planes.push_back(rounded(normal_values(rng, tokens * c.width)));
   }
   data.coefficients = f32(reference::taylor_coefficients(c.num_planes, rng.range(1, 5)));
-  data.mlp = f32(outlier_values(rng, rows * c.mlp_features));
-  if (c.residual) data.residual = f32(normal_values(rng, rows * c.width, 3));
+  data.mlp = rounded(outlier_values(rng, rows * c.mlp_features));
+  if (c.residual) data.residual = rounded(normal_values(rng, rows * c.width, 3));
   if (c.gate) data.gate = f32(normal_values(rng, int64_t{1} * g.batch * c.width));
   data.layer =
       make_layer(rng, c.width, g.heads * c.head_dim + c.mlp_features, c.weight_dtype, c.bias);
@@ -146,21 +148,20 @@ inline GemmOOutcome run(Backend& backend, const GemmOCase& c, const GemmOData& d
   const std::vector<int64_t> plane_shape = {g.batch, g.q_tokens, c.width};
   const std::vector<int64_t> out_shape = {g.batch, c.rows, c.width};
   const auto weight = pack(backend, data.layer, 0, c.placement);
-  const DType f32 = DType::kF32;
   GuardTensor mlp, out, residual, gate;
   if (c.mlp_features) {
-    mlp = GuardTensor(backend, f32, {g.batch, c.rows, c.mlp_features}, data.mlp, c.placement);
+    mlp = GuardTensor(backend, c.dtype, {g.batch, c.rows, c.mlp_features}, data.mlp, c.placement);
   }
-  if (c.out) out = GuardTensor(backend, f32, out_shape, c.placement);
-  if (c.residual) residual = GuardTensor(backend, f32, out_shape, data.residual, c.placement);
-  if (c.gate) gate = GuardTensor(backend, f32, {g.batch, c.width}, data.gate, c.placement);
+  if (c.out) out = GuardTensor(backend, c.dtype, out_shape, c.placement);
+  if (c.residual) residual = GuardTensor(backend, c.dtype, out_shape, data.residual, c.placement);
+  if (c.gate) gate = GuardTensor(backend, DType::kF32, {g.batch, c.width}, data.gate, c.placement);
   std::vector<GuardTensor> factors, planes;
   for (const auto& factor : data.factors) {
-    factors.emplace_back(backend, f32, feature_shape, factor, c.placement);
+    factors.emplace_back(backend, c.dtype, feature_shape, factor, c.placement);
   }
   if (c.sparse) {
     for (const auto& plane : data.planes) {
-      planes.emplace_back(backend, f32, plane_shape, c.placement);
+      planes.emplace_back(backend, c.dtype, plane_shape, c.placement);
       if (!c.update) planes.back().write(plane);
     }
   }
@@ -178,6 +179,7 @@ inline GemmOOutcome run(Backend& backend, const GemmOCase& c, const GemmOData& d
   base.residual = residual.view();
   base.gate = gate.view();
   base.symbols = symbols.view();
+  base.plan = symbols.make_plan();
   base.num_planes = static_cast<int>(planes.size());
   for (size_t m = 0; m < planes.size(); ++m) {
     base.planes[m] = planes[m].view();
@@ -284,7 +286,11 @@ inline GemmOTruth make_truth(const GemmOCase& c, const GemmOData& data) {
   const GemmOValues<double> size = oracle<double>(c, absolute(data));
   const auto bound = [&](const std::vector<double>& t, const std::vector<float>& n,
                          const std::vector<double>& s) {
-    return within(t, {.naive = to_f64(n), .magnitude = s, .row = c.width, .slack = kSumSlack});
+    return within(t, {.naive = to_f64(n),
+                      .magnitude = s,
+                      .row = c.width,
+                      .slack = kSumSlack,
+                      .out_dtype = c.dtype});
   };
   GemmOTruth expected;
   if (c.out) expected.out = bound(truth.out, naive.out, size.out);

@@ -28,6 +28,7 @@ struct GemmQCase {
   int rows = 0;
   int in_features = 0;
   int head_dim = 0;
+  DType x_dtype = DType::kF32;
   DType weight_dtype = DType::kF32;
   DType out_dtype = DType::kF32;
   bool bias = true;
@@ -42,9 +43,10 @@ struct GemmQCase {
     s << "gemm_q seed=" << seed << " b=" << geometry.batch << " h=" << geometry.heads
       << " n=" << geometry.q_tokens << " rows=" << token_offset << "+" << rows
       << " k=" << in_features << " d=" << head_dim << " block=" << geometry.block_q
-      << " w=" << dtype_name(weight_dtype) << " out=" << dtype_name(out_dtype)
-      << (bias ? " bias" : "") << (rms ? " rms" : "") << (rope ? " rope" : "") << " "
-      << (sparse ? pattern_name(pattern) : "dense") << " " << placement_text(placement);
+      << " x=" << dtype_name(x_dtype) << " w=" << dtype_name(weight_dtype)
+      << " out=" << dtype_name(out_dtype) << (bias ? " bias" : "") << (rms ? " rms" : "")
+      << (rope ? " rope" : "") << " " << (sparse ? pattern_name(pattern) : "dense") << " "
+      << placement_text(placement);
     return s.str();
   }
 };
@@ -86,7 +88,7 @@ inline GemmQData make_data(const GemmQCase& c) {
   const SymbolGeometry& g = c.geometry;
   GemmQData data;
   data.x =
-      rounded_to(DType::kF32, outlier_values(rng, int64_t{1} * g.batch * c.rows * c.in_features));
+      rounded_to(c.x_dtype, outlier_values(rng, int64_t{1} * g.batch * c.rows * c.in_features));
   data.layer = make_layer(rng, g.heads * c.head_dim, c.in_features, c.weight_dtype, c.bias);
   if (c.rms) data.rms_weight = rounded_to(DType::kF32, normal_values(rng, c.head_dim));
   if (c.rope) {
@@ -123,7 +125,7 @@ struct GemmQOutcome {
 
 inline GemmQOutcome run(Backend& backend, const GemmQCase& c, const GemmQData& data) {
   const SymbolGeometry& g = c.geometry;
-  const GuardTensor x(backend, DType::kF32, {g.batch, c.rows, c.in_features}, data.x, c.placement);
+  const GuardTensor x(backend, c.x_dtype, {g.batch, c.rows, c.in_features}, data.x, c.placement);
   const auto weight = pack(backend, data.layer, c.head_dim, c.placement);
   GuardTensor rms, cos, sin;
   if (c.rms) rms = GuardTensor(backend, DType::kF32, {c.head_dim}, data.rms_weight);
@@ -143,7 +145,8 @@ inline GemmQOutcome run(Backend& backend, const GemmQCase& c, const GemmQData& d
                            .rope = {cos.view(), sin.view()},
                            .token_offset = c.token_offset,
                            .out = out.view(),
-                           .symbols = symbols.view()};
+                           .symbols = symbols.view(),
+                           .plan = symbols.make_plan()};
   GemmQOutcome outcome;
   outcome.status = backend.supports(params);
   const GuardBuffer workspace(backend, outcome.status.ok() ? backend.workspace_bytes(params) : 0);

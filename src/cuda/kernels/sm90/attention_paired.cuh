@@ -23,7 +23,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true> {
       : Base(args, smem, bars, group) {}
 
   __device__ __forceinline__ void run() {
-    const WorkList list(args_, blockIdx.x, gridDim.x);
+    const WorkList list(args_, blockIdx.x);
     const int entries = list.size();
     if (entries == 0) return;
     AttentionWork next = list.at(0);

@@ -17,14 +17,14 @@ struct AttentionArgs {
   // [chunk columns, tokens, chunks of head_dim, heads, batch] with the swizzle of the chunk.
   CUtensorMap q, k, v, out;
 
-  // Null for a dense call, which makes its lists itself.
-  const uint64_t* s;       // S_s words
-  const int32_t* offsets;  // of the plan
-  const AttentionWork* work;
+  const uint64_t* s;  // S_s words; null: all ones
   int32_t s_words;
-
+  // Of the plan.
+  const int32_t* offsets;
+  const AttentionWork* work;
   int32_t* flags;  // [2 * grid]: the slot of (CTA, warpgroup) is full
-  float* slots;    // partial results, see attention_slot_floats
+
+  float* slots;  // partial results, see attention_slot_floats
 
   float* lse;  // null: not wanted
   int64_t lse_batch_stride, lse_head_stride;
@@ -32,10 +32,6 @@ struct AttentionArgs {
   int32_t heads, q_tokens, kv_tokens, num_q_blocks, num_kv_blocks;
   float scale;       // of the scores
   float scale_log2;  // scale * log2(e)
-
-  // Dense lists: `tiles` tiles in `rounds` whole rounds over the grid, and the rest cut evenly
-  // among the first `split_ctas` CTAs.
-  int32_t tiles, rounds, split_ctas;
 };
 
 // Floats of one CTA's slot: per warpgroup and thread its accumulators, two maxima and two sums.

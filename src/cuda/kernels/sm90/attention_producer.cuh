@@ -145,7 +145,7 @@ __device__ __forceinline__ void produce(const AttentionArgs& args, char* smem,
                                         AttentionBarriers& bars) {
   using Layout = AttentionLayout<kHeadDim>;
   const bool leader = threadIdx.x % 32 == 0;
-  const WorkList list(args, blockIdx.x, gridDim.x);
+  const WorkList list(args, blockIdx.x);
   const int entries = list.size();
   if (entries == 0) return;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The list of one CTA: from the plan, or worked out for a dense call. Producer and consumers walk
-// the same list, each by itself.
+// The list of one CTA, which producer and consumers walk each by itself, and the set bits of a row.
 #pragma once
 
 #include <cstdint>
@@ -19,66 +18,20 @@ __device__ __forceinline__ int uniform(int x) {
 
 class WorkList {
  public:
-  __device__ __forceinline__ WorkList(const AttentionArgs& args, int cta, int grid)
-      : args_(args), cta_(cta), grid_(grid) {
-    if (args.work) {
-      begin_ = args.offsets[cta];
-      size_ = args.offsets[cta + 1] - begin_;
-      return;
-    }
-    const int n = args.num_kv_blocks;
-    const int rest = args.tiles - args.rounds * grid;
-    total_ = rest * n;
-    lo_ = bound(cta);
-    hi_ = bound(cta + 1);
-    partial_ = lo_ < hi_ && lo_ % n != 0;
-    const int whole_from = partial_ ? (lo_ / n + 1) * n : lo_;
-    size_ =
-        (partial_ ? 1 : 0) + args.rounds + (hi_ > whole_from ? (hi_ - whole_from + n - 1) / n : 0);
-  }
+  __device__ __forceinline__ WorkList(const AttentionArgs& args, int cta)
+      : first_(args.work + args.offsets[cta]), size_(args.offsets[cta + 1] - args.offsets[cta]) {}
 
   __device__ __forceinline__ int size() const { return size_; }
 
   __device__ __forceinline__ AttentionWork at(int index) const {
-    if (args_.work) {
-      const int4* from = reinterpret_cast<const int4*>(args_.work + begin_ + index);
-      const int4 a = __ldg(from);
-      return {a.x, a.y, a.z, a.w, __ldg(reinterpret_cast<const int32_t*>(from + 1)), {}};
-    }
-    const int n = args_.num_kv_blocks;
-    const int first_split = args_.rounds * grid_;
-    if (partial_) {
-      if (index == 0) {
-        const int end = (lo_ / n + 1) * n;
-        return {first_split + lo_ / n,   -1, lo_ % n, (end < hi_ ? end : hi_) - lo_,
-                AttentionWork::kPartial, {}};
-      }
-      --index;
-    }
-    if (index < args_.rounds) return {index * grid_ + cta_, -1, 0, n, AttentionWork::kWhole, {}};
-    const int from = (partial_ ? (lo_ / n + 1) * n : lo_) + (index - args_.rounds) * n;
-    const int count = from + n <= hi_ ? n : hi_ - from;
-    int merge = 0;
-    if (count < n) {
-      do ++merge;
-      while (bound(cta_ + merge + 1) < from + n);
-    }
-    return {first_split + from / n, -1, 0, count, merge, {}};
+    const int4* from = reinterpret_cast<const int4*>(first_ + index);
+    const int4 a = __ldg(from);
+    return {a.x, a.y, a.z, a.w, __ldg(reinterpret_cast<const int32_t*>(from + 1)), {}};
   }
 
  private:
-  // First kv block, of those of all cut tiles laid end to end, of this CTA.
-  __device__ __forceinline__ int bound(int cta) const {
-    const int ctas = args_.split_ctas;
-    if (ctas == 0) return 0;
-    return cta >= ctas ? total_ : static_cast<int>(static_cast<int64_t>(cta) * total_ / ctas);
-  }
-
-  const AttentionArgs& args_;
-  int cta_, grid_;
-  int begin_ = 0, size_ = 0;
-  int total_ = 0, lo_ = 0, hi_ = 0;
-  bool partial_ = false;
+  const AttentionWork* first_;
+  int size_;
 };
 
 // Set bits of up to 32 words, one a lane, highest first. All lanes of a warp take part.

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CUDA backend: every operation checks its arguments and its workspace, then queues its kernels
+// on the caller's stream. Memory that operations need of their own is taken when the backend is
+// made, never inside a step.
+#include "cuda/backend.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "cuda/attention.h"
+#include "cuda/attention_plan.h"
+#include "cuda/checks.h"
+#include "cuda/config.h"
+#include "cuda/device.h"
+#include "cuda/error.h"
+#include "cuda/gemm_o.h"
+#include "cuda/gemm_plan.h"
+#include "cuda/gemm_q.h"
+#include "cuda/kernels/elementwise/elementwise.h"
+#include "cuda/kernels/plan/attention_plan.h"
+#include "cuda/kernels/plan/gemm_plan.h"
+#include "cuda/kernels/symbols/pooling.h"
+#include "cuda/kernels/symbols/select.h"
+#include "cuda/linear.h"
+#include "cuda/packed_weight.h"
+#include "cuda/pending_counts.h"
+#include "cuda/tensor_map.h"
+
+namespace flashomni::cuda {
+namespace {
+
+class DeviceBuffer final : public Buffer {
+ public:
+  static Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes) {
+    auto buffer = std::make_unique<DeviceBuffer>();
+    FO_CUDA(cudaMalloc(&buffer->data_, std::max<size_t>(1, bytes)),
+            "allocating " + std::to_string(bytes) + " bytes on the GPU");
+    buffer->bytes_ = bytes;
+    return buffer;
+  }
+  DeviceBuffer() = default;
+  ~DeviceBuffer() override { cudaFree(data_); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+};
+
+cudaStream_t stream_of(const Exec& exec) {
+  return static_cast<cudaStream_t>(exec.stream);
+}
+
+// Standard containers throw when memory ends; nothing may throw out of a backend.
+template <class F>
+auto guarded(const F& f) -> decltype(f()) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    return out_of_memory("no host memory left");
+  } catch (const std::exception& e) {
+    return internal_error(e.what());
+  }
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(DeviceInfo device, std::unique_ptr<DenseLinear> linear,
+              std::unique_ptr<PendingCounts> counts)
+      : device_(std::move(device)),
+        linear_(std::move(linear)),
+        counts_(std::move(counts)),
+        dense_(device_.sms),
+        launcher_{device_.sms, maps_, dense_} {}
+
+  BackendInfo info() const override {
+    BackendInfo info;
+    info.name = "cuda";
+    info.device = device_.name;
+    info.isa = kernel_architecture(device_.compute_capability());
+    info.memory_bytes = device_.memory_bytes;
+    return info;
+  }
+
+  Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override {
+    return guarded([&]() -> Result<std::unique_ptr<Buffer>> {
+      FO_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, DeviceBuffer::allocate(bytes));
+      return buffer;
+    });
+  }
+  Status synchronize(const Exec& exec) override {
+    FO_CUDA(cudaStreamSynchronize(stream_of(exec)), "waiting for the GPU");
+    counts_->deliver(stream_of(exec));
+    return ok_status();
+  }
+  // Both wait: the host memory may be gone or read right after the call.
+  Status upload(const Exec& exec, void* dst, const void* src, size_t bytes) override {
+    if (bytes == 0) return ok_status();
+    FO_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, stream_of(exec)),
+            "copying to the GPU");
+    return synchronize(exec);
+  }
+  Status download(const Exec& exec, void* dst, const void* src, size_t bytes) override {
+    if (bytes == 0) return ok_status();
+    FO_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream_of(exec)),
+            "copying from the GPU");
+    return synchronize(exec);
+  }
+
+  Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& desc) override {
+    return guarded([&]() -> Result<std::shared_ptr<const PackedWeight>> {
+      FO_RETURN_IF_ERROR(check_weight_desc(desc));
+      return CudaPackedWeight::pack(desc);
+    });
+  }
+
+  // Of parameters that an operation refuses, nothing is needed.
+  size_t workspace_bytes(const AttentionParams& p) const override {
+    if (!supports(p).ok()) return 0;
+    // Now rather than in the call: it allocates. A failure shows there again, with its reason.
+    if (!p.symbols) (void)dense_.get(p);
+    return attention_workspace_bytes(p, device_.sms);
+  }
+  size_t workspace_bytes(const LinearParams& p) const override {
+    return supports(p).ok() ? linear_workspace_bytes(p, p.weight->out_features()) : 0;
+  }
+  size_t workspace_bytes(const GemmQParams&) const override { return 0; }
+  size_t workspace_bytes(const GemmOParams&) const override { return 0; }
+
+  Status supports(const AttentionParams& p) const override {
+    FO_RETURN_IF_ERROR(check_attention(p));
+    AttentionProblem problem{.compute_capability = device_.compute_capability(),
+                             .dtype = p.q.dtype,
+                             .head_dim = static_cast<int>(p.q.size(3))};
+    if (p.symbols) {
+      problem.block_q = p.symbols.geometry.block_q;
+      problem.block_kv = p.symbols.geometry.block_kv;
+    }
+    FO_RETURN_IF_ERROR(choose_attention_kernel(problem).status());
+    return check_plan_given(p.symbols, p.plan);
+  }
+  Status supports(const LinearParams& p) const override {
+    if (!p.weight) return wanted("weight", "missing", "a packed weight");
+    const CudaPackedWeight* weight = cuda_weight(p.weight);
+    if (!weight) {
+      return invalid_argument(
+          "weight was packed by another backend, wanted one packed by this one");
+    }
+    return check_linear(p, weight->in_features(), weight->out_features());
+  }
+  Status supports(const GemmQParams& p) const override {
+    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_q", device_.compute_capability()));
+    FO_RETURN_IF_ERROR(check_gemm_q(p));
+    return check_plan_given(p.symbols, p.plan);
+  }
+  Status supports(const GemmOParams& p) const override {
+    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_o", device_.compute_capability()));
+    FO_RETURN_IF_ERROR(check_gemm_o(p));
+    return check_plan_given(p.symbols, p.plan);
+  }
+  Status supports(const GemmOUpdateParams& p) const override {
+    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_o_update", device_.compute_capability()));
+    FO_RETURN_IF_ERROR(check_gemm_o_update(p));
+    return check_plan_given(p.base.symbols, p.base.plan);
+  }
+
+  Status linear(const Exec& exec, const LinearParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      FO_RETURN_IF_ERROR(check_workspace("linear", exec, workspace_bytes(p)));
+      const CudaPackedWeight& w = *cuda_weight(p.weight);
+      return linear_->run(stream_of(exec), exec.workspace, p,
+                          {.data = w.data(),
+                           .dtype = w.dtype(),
+                           .out_features = w.out_features(),
+                           .in_features = w.in_features(),
+                           .bias = w.bias()});
+    });
+  }
+  Status norm_modulate(const Exec& exec, const NormModulateParams& p) override {
+    FO_RETURN_IF_ERROR(check_norm_modulate(p));
+    return cuda::norm_modulate(stream_of(exec), p);
+  }
+  Status gemm_q(const Exec& exec, const GemmQParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      return cuda::gemm_q(stream_of(exec), launcher_, p, gemm_section(p.symbols, p.plan));
+    });
+  }
+  Status attention(const Exec& exec, const AttentionParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      FO_RETURN_IF_ERROR(check_workspace("attention", exec, workspace_bytes(p)));
+      return cuda::attention(stream_of(exec), launcher_, exec.workspace, p);
+    });
+  }
+  Status gemm_o(const Exec& exec, const GemmOParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      return cuda::gemm_o(stream_of(exec), launcher_, p, gemm_section(p.symbols, p.plan));
+    });
+  }
+  Status gemm_o_update(const Exec& exec, const GemmOUpdateParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      return cuda::gemm_o_update(stream_of(exec), launcher_, p,
+                                 gemm_section(p.base.symbols, p.base.plan));
+    });
+  }
+
+  Status token_mean(const Exec& exec, const TokenMeanParams& p) override {
+    FO_RETURN_IF_ERROR(check_token_mean(p));
+    return cuda::token_mean(stream_of(exec), p);
+  }
+  Status pool(const Exec& exec, const PoolParams& p) override {
+    FO_RETURN_IF_ERROR(check_pool(p));
+    return cuda::pool(stream_of(exec), p);
+  }
+  Status block_scores(const Exec& exec, const BlockScoresParams& p) override {
+    FO_RETURN_IF_ERROR(check_block_scores(p));
+    return cuda::block_scores(stream_of(exec), p);
+  }
+  Status select_cached_rows(const Exec& exec, const SelectCachedRowsParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_cached_rows(p));
+    return cuda::select_cached_rows(stream_of(exec), p);
+  }
+  Status select_kv_blocks(const Exec& exec, const SelectKvBlocksParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_kv_blocks(p));
+    return cuda::select_kv_blocks(stream_of(exec), p);
+  }
+  Status count_symbols(const Exec& exec, const CountSymbolsParams& p) override {
+    return guarded([&]() -> Status {
+      FO_RETURN_IF_ERROR(check_count_symbols(p));
+      FO_ASSIGN_OR_RETURN(SymbolCountParts * parts,
+                          counts_->add(stream_of(exec), p.symbols.geometry, p.out));
+      return cuda::count_symbols(stream_of(exec), p.symbols, parts);
+    });
+  }
+
+  // The attention part comes first, then that of the projections.
+  size_t plan_bytes(const SymbolGeometry& geometry) const override {
+    if (!check_attention_plan(geometry, device_.sms).ok()) return 0;
+    return attention_bytes(geometry) + GemmPlanLayout(geometry).bytes;
+  }
+  Status plan(const Exec& exec, const PlanParams& p) override {
+    if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
+    FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, device_.sms));
+    FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
+    FO_RETURN_IF_ERROR(
+        build_attention_plan(stream_of(exec), p.symbols, device_.sms, kPlanHeadDim, p.plan.data));
+    return build_gemm_plan(stream_of(exec), p.symbols, gemm_section(p.symbols, p.plan));
+  }
+
+  Status taylor_update(const Exec& exec, const TaylorUpdateParams& p) override {
+    FO_RETURN_IF_ERROR(check_taylor_update(p));
+    return cuda::taylor_update(stream_of(exec), p);
+  }
+  Status taylor_forecast(const Exec& exec, const TaylorForecastParams& p) override {
+    FO_RETURN_IF_ERROR(check_taylor_forecast(p));
+    return cuda::taylor_forecast(stream_of(exec), p);
+  }
+  Status activation(const Exec& exec, const ActivationParams& p) override {
+    FO_RETURN_IF_ERROR(check_activation(p));
+    return cuda::activation(stream_of(exec), p);
+  }
+  Status combine(const Exec& exec, const CombineParams& p) override {
+    FO_RETURN_IF_ERROR(check_combine(p));
+    return cuda::combine(stream_of(exec), p);
+  }
+  Status copy(const Exec& exec, const CopyParams& p) override {
+    FO_RETURN_IF_ERROR(check_copy(p));
+    return cuda::copy(stream_of(exec), p);
+  }
+
+ private:
+  size_t attention_bytes(const SymbolGeometry& geometry) const {
+    return AttentionPlanLayout(geometry, device_.sms).bytes;
+  }
+  void* gemm_section(const SymbolsView& symbols, const PlanView& plan) const {
+    if (!symbols) return nullptr;
+    return static_cast<char*>(plan.data) + attention_bytes(symbols.geometry);
+  }
+  Status check_plan_given(const SymbolsView& symbols, const PlanView& plan) const {
+    if (!symbols) return ok_status();
+    FO_RETURN_IF_ERROR(check_attention_plan(symbols.geometry, device_.sms));
+    return check_plan({symbols, plan}, plan_bytes(symbols.geometry));
+  }
+
+  const DeviceInfo device_;
+  std::unique_ptr<DenseLinear> linear_;
+  std::unique_ptr<PendingCounts> counts_;
+  TensorMapCache maps_;
+  mutable DensePlans dense_;
+  Launcher launcher_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options) {
+  return guarded([&]() -> Result<std::unique_ptr<Backend>> {
+    FO_ASSIGN_OR_RETURN(DeviceInfo device, find_device());
+    const std::string architecture = kernel_architecture(device.compute_capability());
+    if (!options.isa.empty() && options.isa != architecture) {
+      return unsupported("isa is '" + options.isa + "', " + device.name + " runs the kernels for " +
+                         architecture);
+    }
+    FO_ASSIGN_OR_RETURN(auto linear, DenseLinear::create());
+    FO_ASSIGN_OR_RETURN(auto counts, PendingCounts::create());
+    return std::unique_ptr<Backend>(
+        std::make_unique<CudaBackend>(std::move(device), std::move(linear), std::move(counts)));
+  });
+}
+
+}  // namespace flashomni::cuda

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What GEMM-Q and GEMM-O have kernels for, how they see their operands, and how a launch is cut:
+// pure functions of sizes, tested without a GPU.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "cuda/packed_weight.h"
+#include "cuda/tensor_map.h"
+#include "flashomni/ops.h"
+
+namespace flashomni::cuda {
+
+// Whether there is a kernel for operands of this type and heads of this size; the message names the
+// operation and every reason.
+Status check_gemm_kernel(const char* operation, DType dtype, int64_t head_dim);
+
+// A tensor that the kernels read or write 16 bytes at a time: exists, has this type and shape,
+// contiguous rows, and starts and strides that are multiples of 16 bytes.
+Status check_operand(const char* name, const TensorView& v, DType dtype,
+                     std::initializer_list<int64_t> shape);
+Status check_optional_operand(const char* name, const TensorView& v, DType dtype,
+                              std::initializer_list<int64_t> shape);
+
+// [token_offset, token_offset + rows) lies inside [0, tokens).
+Status check_gemm_segment(int token_offset, int64_t rows, int64_t tokens);
+
+// Packed by this backend in this type, with these features and head structure (0: none).
+Status check_gemm_weight(const PackedWeight* weight, DType dtype, int64_t in, int64_t out,
+                         int64_t head_dim);
+
+// Symbols of a projection's rows; absent is fine, half of them is not.
+Status check_gemm_symbols(const SymbolsView& symbols, int64_t batch, int64_t heads, int64_t tokens);
+
+// ---- operands as the copy engine sees them; all with the 128-byte swizzle, 64 columns a box.
+
+// [B, M, K], boxes of `box_rows` rows.
+TensorMapDesc rows_map(const TensorView& v, int box_rows);
+// [B, N, H, d], boxes of 128 tokens of one head.
+TensorMapDesc heads_map(const TensorView& v);
+// The weight, boxes of `columns` of its rows (columns of the result), in the order in which one
+// thread's accumulators are neighbours: see kernels/sm90/gemm_tile.cuh. Coordinates: column of k,
+// 0, 0, 0, group of 32 rows.
+TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns);
+
+// ---- launches
+
+// Column tiles of GEMM-O that are walked before the next row tile: all of them while the columns of
+// the weight that belong to one k step of all CTAs at work stay in L2, else equal parts.
+int gemm_o_panel(int column_tiles);
+
+}  // namespace flashomni::cuda

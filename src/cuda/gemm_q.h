@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GEMM-Q on the GPU: what it takes, in words, and its launch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/attention.h"
+#include "flashomni/ops.h"
+
+namespace flashomni::cuda {
+
+// Why this call cannot run on an sm_90a device; ok when it can.
+Status check_gemm_q(const GemmQParams& params);
+// Of three projections of one x in one launch. k and v have no symbols.
+Status check_gemm_qkv(const GemmQParams& q, const GemmQParams& k, const GemmQParams& v);
+
+// The tiles follow from S_c alone, so the plan may be null with symbols too. REQUIRES:
+// check_gemm_q(params) is ok.
+Status gemm_q(cudaStream_t stream, const Launcher& launcher, const GemmQParams& params,
+              const void* gemm_plan);
+
+// The dense tiles of k and v fill the gaps that the sparse ones of q leave. REQUIRES:
+// check_gemm_qkv(q, k, v) is ok.
+Status gemm_qkv(cudaStream_t stream, const Launcher& launcher, const GemmQParams& q,
+                const GemmQParams& k, const GemmQParams& v, const void* gemm_plan);
+
+}  // namespace flashomni::cuda

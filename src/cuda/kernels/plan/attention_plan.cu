@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The attention part of a plan, built on the device in two launches (three with pairs):
+//   rank  (pairs only: one group is a head) sorts the active query blocks of every head;
+//   rank  sorts the tiles of every L2 group. A tile's place is the number of tiles before it, found
+//         by comparing it with all others of the group: no atomics, no passes, a few microseconds;
+//   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
+//   lists.
+#include <string>
+
+#include "cuda/error.h"
+#include "cuda/kernels/common/block.cuh"
+#include "cuda/kernels/plan/attention_plan.h"
+
+namespace flashomni::cuda {
+namespace {
+
+// The scratch part of AttentionPlanLayout, whose constructor counts these bytes. A group's tiles
+// start at first_head * tiles_per_head in the arrays of tiles.
+struct AttentionPlanScratch {
+  int64_t* start;       // [tiles + 1] cost of the left-over tiles before each
+  int2* tile_rows;      // [tiles] row0, row1
+  int32_t* counts;      // [tiles] kv blocks
+  int32_t* costs;       // [tiles] of the n-th tile
+  int32_t* group_size;  // [kMaxPlanGroups] tiles of each group
+  int32_t* row_order;   // [rows] pairs: query blocks of each head, most kv blocks first
+  int32_t* head_size;   // [heads] pairs: active query blocks of each head
+
+  AttentionPlanScratch(const AttentionPlanShape& shape, int64_t rows, char* memory) {
+    const int64_t tiles = shape.tiles();
+    start = reinterpret_cast<int64_t*>(memory);
+    tile_rows = reinterpret_cast<int2*>(start + tiles + 1);
+    counts = reinterpret_cast<int32_t*>(tile_rows + tiles);
+    costs = counts + tiles;
+    group_size = costs + tiles;
+    row_order = group_size + kMaxPlanGroups;
+    head_size = row_order + rows;
+  }
+};
+
+// The symbols on the device; null words: all ones.
+struct DeviceSymbols {
+  const uint64_t* c;
+  const uint64_t* s;
+  int num_q;
+  int num_kv;
+  int c_words;
+  int s_words;
+
+  __device__ bool active(int head, int i) const {
+    return !c || ((c[static_cast<int64_t>(head) * c_words + i / 64] >> (i % 64)) & 1);
+  }
+  __device__ const uint64_t* words(int head, int i) const {
+    return s + (static_cast<int64_t>(head) * num_q + i) * s_words;
+  }
+  __device__ int count(int head, int i) const {
+    if (!active(head, i)) return 0;
+    if (!s) return num_kv;
+    const uint64_t* row = words(head, i);
+    int n = 0;
+    for (int w = 0; w < s_words; ++w) n += __popcll(row[w]);
+    return n;
+  }
+  __device__ int count_either(int head, int i, int j) const {
+    if (!s) return num_kv;
+    const uint64_t* a = words(head, i);
+    const uint64_t* b = words(head, j);
+    int n = 0;
+    for (int w = 0; w < s_words; ++w) n += __popcll(a[w] | b[w]);
+    return n;
+  }
+};
+
+// What rank_items sorts; all three offer size, count and emit.
+
+// The query blocks of a head, to be paired.
+struct HeadRows {
+  DeviceSymbols symbols;
+  int32_t* row_order;
+  int32_t* head_size;
+
+  __device__ int size(int) const { return symbols.num_q; }
+  __device__ int count(int head, int i) const { return symbols.count(head, i); }
+  __device__ void emit(int head, int i, int rank, int) const {
+    row_order[static_cast<int64_t>(head) * symbols.num_q + rank] = i;
+  }
+  __device__ void emit_size(int head, int n) const { head_size[head] = n; }
+};
+
+// Where the tiles of a group are written.
+struct GroupTiles {
+  DeviceSymbols symbols;
+  int heads, heads_per_group, tiles_per_head;
+  int2* tile_rows;
+  int32_t* counts;
+  int32_t* group_size;
+
+  __device__ int first_head(int group) const { return group * heads_per_group; }
+  __device__ int size(int group) const {
+    return min(heads_per_group, heads - first_head(group)) * tiles_per_head;
+  }
+  __device__ void emit_size(int group, int n) const { group_size[group] = n; }
+  __device__ void emit_tile(int group, int rank, int count, int row0, int row1) const {
+    const int64_t slot = static_cast<int64_t>(first_head(group)) * tiles_per_head + rank;
+    tile_rows[slot] = make_int2(row0, row1);
+    counts[slot] = count;
+  }
+};
+
+// Tiles of one query block.
+struct GroupRows : GroupTiles {
+  __device__ int count(int group, int n) const {
+    return symbols.count(first_head(group) + n / tiles_per_head, n % tiles_per_head);
+  }
+  __device__ void emit(int group, int n, int rank, int count) const {
+    emit_tile(group, rank, count, first_head(group) * tiles_per_head + n, -1);
+  }
+};
+
+// Tiles of two query blocks of a head.
+struct GroupPairs : GroupTiles {
+  const int32_t* row_order;
+  const int32_t* head_size;
+
+  // The query blocks of tile n; the first is -1 if there is no such tile.
+  __device__ int2 blocks(int group, int n) const {
+    const int head = first_head(group) + n / tiles_per_head;
+    const int place = n % tiles_per_head * 2;
+    const int active = head_size[head];
+    const int32_t* order = row_order + static_cast<int64_t>(head) * symbols.num_q;
+    return make_int2(place < active ? order[place] : -1,
+                     place + 1 < active ? order[place + 1] : -1);
+  }
+  __device__ int count(int group, int n) const {
+    const int head = first_head(group) + n / tiles_per_head;
+    const int2 pair = blocks(group, n);
+    if (pair.x < 0) return 0;
+    return pair.y < 0 ? symbols.count(head, pair.x) : symbols.count_either(head, pair.x, pair.y);
+  }
+  __device__ void emit(int group, int n, int rank, int count) const {
+    const int row = (first_head(group) + n / tiles_per_head) * symbols.num_q;
+    const int2 pair = blocks(group, n);
+    emit_tile(group, rank, count, row + pair.x, pair.y < 0 ? -1 : row + pair.y);
+  }
+};
+
+constexpr int kRankThreads = 256;
+constexpr int kRankChunk = 2048;
+
+// Larger keys come first. Unique in a group, and below every key of an item if the count is 0.
+__device__ __forceinline__ uint32_t rank_key(int count, int n) {
+  return (static_cast<uint32_t>(count) << 16) | static_cast<uint32_t>(0xffff - n);
+}
+
+// Grid: (groups, items of a group / kRankThreads). Items with count 0 do not take part.
+template <class Items>
+__global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
+  __shared__ __align__(16) uint32_t keys[kRankChunk];
+  __shared__ int scratch[kBlockScratch];
+  const int group = blockIdx.x;
+  const int size = items.size(group);
+  const int own = blockIdx.y * kRankThreads + threadIdx.x;
+  if (static_cast<int>(blockIdx.y) * kRankThreads >= size) return;  // the same for all threads
+  const int count = own < size ? items.count(group, own) : 0;
+  const uint32_t own_key = rank_key(count, own);
+  int rank = 0;
+  int present = 0;
+  for (int base = 0; base < size; base += kRankChunk) {
+    const int in_chunk = min(kRankChunk, size - base);
+    __syncthreads();
+    for (int k = threadIdx.x; k < (in_chunk + 3) / 4 * 4; k += kRankThreads) {
+      const int n = k < in_chunk ? items.count(group, base + k) : 0;
+      present += n > 0;
+      keys[k] = n > 0 ? rank_key(n, base + k) : 0;
+    }
+    __syncthreads();
+#pragma unroll 4
+    for (int k = 0; k < in_chunk; k += 4) {
+      const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
+      rank += key.x > own_key;
+      rank += key.y > own_key;
+      rank += key.z > own_key;
+      rank += key.w > own_key;
+    }
+  }
+  if (count > 0) items.emit(group, own, rank, count);
+  present = block_reduce(present, 0, Add{}, scratch);
+  if (blockIdx.y == 0 && threadIdx.x == 0) items.emit_size(group, present);
+}
+
+constexpr int kDealThreads = 1024;
+static_assert(kDealThreads >= kMaxPlanGrid && kDealThreads >= kMaxPlanGroups);
+// Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
+constexpr int kMaxSharedTiles = 7168;
+constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t);
+
+struct DealParams {
+  AttentionPlanScratch scratch;
+  AttentionPlanHeader* header;
+  int32_t* offsets;
+  int4* work;  // two a list entry
+  int32_t* flags;
+  int groups;
+  int64_t group_stride;  // places of a group in the arrays of tiles
+  int grid;
+  int blocks_per_step;
+  int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
+  bool shared_tiles;  // costs and start are in shared memory
+};
+
+struct Cut {
+  int tile;   // of those left over
+  int steps;  // of it before the cut
+};
+
+__device__ __forceinline__ int steps_of(int cost) {
+  return (cost - kCostPerTile) / kCostPerStep;
+}
+
+// The last of `n` ascending values that is <= x. REQUIRES: values[0] <= x.
+template <class T>
+__device__ __forceinline__ int last_not_above(const T* values, int n, T x) {
+  int low = 0, high = n;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (values[middle] <= x) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+__device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows, int skip,
+                                           int count, int merge) {
+  work[2 * entry] = make_int4(rows.x, rows.y, skip, count);
+  work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
+}
+
+// The tile of round r that CTA c gets.
+__device__ __forceinline__ int dealt_tile(int r, int c, int grid) {
+  return r * grid + (r % 2 == 0 ? c : grid - 1 - c);
+}
+
+__global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
+  extern __shared__ __align__(16) char dynamic[];
+  __shared__ int group_begin[kMaxPlanGroups];
+  __shared__ Cut cuts[kMaxPlanGrid + 1];
+  __shared__ int first_whole_entry[kMaxPlanGrid];
+  __shared__ int64_t wide_scratch[kBlockScratch];
+  __shared__ int scratch[kBlockScratch];
+  const int tid = threadIdx.x;
+  const int grid = p.grid;
+  int64_t* start = p.shared_tiles ? reinterpret_cast<int64_t*>(dynamic) : p.scratch.start;
+  int32_t* costs =
+      p.shared_tiles ? reinterpret_cast<int32_t*>(dynamic + sizeof(int64_t) * (kMaxSharedTiles + 1))
+                     : p.scratch.costs;
+
+  // The groups' tiles, one after the other.
+  int tiles;
+  {
+    const int size = tid < p.groups ? p.scratch.group_size[tid] : 0;
+    const int begin = block_exclusive_sum(size, scratch, tiles);
+    if (tid < p.groups) group_begin[tid] = begin;
+    __syncthreads();
+  }
+  // Where the t-th tile of all lies. What the ranking wrote is read-only here: loads of several
+  // tiles may be under way at once.
+  const auto slot_of = [&](int t) {
+    const int group = last_not_above(group_begin, p.groups, t);
+    return static_cast<int>(group * p.group_stride) + (t - group_begin[group]);
+  };
+  const auto rows_of = [&](int t) { return __ldg(p.scratch.tile_rows + slot_of(t)); };
+  const auto blocks_of = [&](int t) { return __ldg(p.scratch.counts + slot_of(t)); };
+  const auto before = [&](int t, int steps) {
+    return plan_blocks_before(steps, blocks_of(t), p.blocks_per_step);
+  };
+  int64_t cost_sum = 0, block_sum = 0;
+#pragma unroll 4
+  for (int t = tid; t < tiles; t += kDealThreads) {
+    const int blocks = blocks_of(t);
+    const int cost = plan_steps(blocks, p.blocks_per_step) * kCostPerStep + kCostPerTile;
+    costs[t] = cost;
+    cost_sum += cost;
+    block_sum += blocks;
+  }
+  int rows = 0;
+  for (int h = tid; h < p.heads_paired; h += kDealThreads) rows += __ldg(p.scratch.head_size + h);
+  cost_sum = block_reduce(cost_sum, int64_t{0}, Add{}, wide_scratch);
+  block_sum = block_reduce(block_sum, int64_t{0}, Add{}, wide_scratch);
+  rows = block_reduce(rows, 0, Add{}, scratch);
+  const PlanShare share = plan_share(cost_sum, grid);
+
+  // Whole tiles in rounds: thread c follows CTA c.
+  const int all_rounds = (tiles + grid - 1) / grid;
+  int64_t load = 0, load_within = 0;
+  int within = 0;
+  if (tid < grid) {
+#pragma unroll 4
+    for (int r = 0; r < all_rounds; ++r) {
+      const int t = dealt_tile(r, tid, grid);
+      load += t < tiles ? costs[t] : 0;
+      if (load <= share.share) {
+        within = r + 1;
+        load_within = load;
+      }
+    }
+  }
+  const bool all_fit = __syncthreads_and(tid >= grid || load <= share.share + share.slack);
+  const int fitting = block_reduce(tid < grid ? within : all_rounds, all_rounds, Min{}, scratch);
+  const int rounds = all_fit ? all_rounds : fitting;
+  const int dealt = min(tiles, rounds * grid);
+  int64_t room = 0;
+  if (tid < grid && !all_fit) {
+    for (int r = rounds; r < within; ++r) {
+      const int t = dealt_tile(r, tid, grid);
+      load_within -= t < tiles ? costs[t] : 0;
+    }
+    room = share.share - load_within;
+  }
+
+  // The left-over tiles end to end: start[k] is the cost before the k-th of them.
+  const int left = tiles - dealt;
+  int64_t line = 0;
+  for (int base = 0; base < left; base += kDealThreads) {
+    const int k = base + tid;
+    int64_t chunk;
+    const int64_t before =
+        block_exclusive_sum(k < left ? int64_t{costs[dealt + k]} : int64_t{0}, wide_scratch, chunk);
+    if (k < left) start[k] = line + before;
+    line += chunk;
+  }
+  if (tid == 0) start[left] = line;
+
+  // Where the shares end on the line.
+  int64_t all_room;
+  const int64_t position = block_exclusive_sum(room, wide_scratch, all_room) + room;
+  if (tid < grid) {
+    Cut cut{left, 0};
+    if (position < line) {
+      cut.tile = last_not_above(start, left, position);
+      const int cost = costs[dealt + cut.tile];
+      const int64_t into = position - start[cut.tile];
+      if (cost - into <= share.slack) {
+        cut.tile += into > share.slack;
+      } else if (into > share.slack) {
+        cut.steps = static_cast<int>(into) / kCostPerStep;
+      }
+    }
+    cuts[tid + 1] = cut;
+    if (tid == 0) cuts[0] = {0, 0};
+  }
+  __syncthreads();
+  // Every piece needs a kv block. Shares that end within the same one are rare.
+  bool crowded = false;
+  if (tid < grid) {
+    const Cut last = cuts[tid], cut = cuts[tid + 1];
+    crowded = last.steps > 0 && cut.tile == last.tile && cut.steps <= last.steps;
+  }
+  if (__syncthreads_or(crowded)) {
+    if (tid == 0) {
+      for (int c = 1; c <= grid; ++c) {
+        const Cut last = cuts[c - 1];
+        Cut cut = cuts[c];
+        if (cut.tile < last.tile) {
+          cut = last;
+        } else if (cut.tile == last.tile && last.steps > 0 && cut.steps <= last.steps) {
+          cut.steps = last.steps + 1;
+          if (cut.steps >= steps_of(costs[dealt + cut.tile])) cut = {cut.tile + 1, 0};
+        }
+        cuts[c] = cut;
+      }
+    }
+    __syncthreads();
+  }
+
+  // The lists: continuation, dealt tiles, whole left-over tiles, first piece.
+  Cut from{0, 0}, to{0, 0};
+  int num_dealt = 0, num_whole = 0;
+  bool opens = false;
+  if (tid < grid) {
+    from = cuts[tid];
+    to = cuts[tid + 1];
+    num_dealt = rounds;
+    if (rounds > 0 && dealt_tile(rounds - 1, tid, grid) >= dealt) --num_dealt;
+    num_whole = max(0, to.tile - from.tile - (from.steps > 0));
+    opens = to.steps > 0 && !(from.steps > 0 && from.tile == to.tile);
+  }
+  const int continues = from.steps > 0;
+  int entries;
+  const int first_entry =
+      block_exclusive_sum(continues + num_dealt + num_whole + int(opens), scratch, entries);
+  if (tid < grid) {
+    p.offsets[tid] = first_entry;
+    first_whole_entry[tid] = first_entry + continues;
+    if (continues) {
+      const int t = dealt + from.tile;
+      const int skip = before(t, from.steps);
+      const int end = to.tile == from.tile ? before(t, to.steps) : blocks_of(t);
+      write_work(p.work, first_entry, rows_of(t), skip, end - skip, AttentionWork::kPartial);
+    }
+    int entry = first_entry + continues + num_dealt;
+    for (int k = 0; k < num_whole; ++k) {
+      const int t = dealt + from.tile + continues + k;
+      write_work(p.work, entry++, rows_of(t), 0, blocks_of(t), AttentionWork::kWhole);
+    }
+    if (opens) {
+      int merge = 0;
+      while (cuts[tid + 1 + merge].tile == to.tile && cuts[tid + 1 + merge].steps > 0) ++merge;
+      const int t = dealt + to.tile;
+      write_work(p.work, entry, rows_of(t), 0, before(t, to.steps), merge);
+    }
+  }
+  if (tid == 0) {
+    p.offsets[grid] = entries;
+    p.header->grid = grid;
+    p.header->num_rows = p.heads_paired > 0 ? rows : tiles;
+    p.header->total_blocks = block_sum;
+    p.header->num_work = entries;
+    for (int32_t& pad : p.header->pad) pad = 0;
+  }
+  for (int k = tid; k < 2 * grid; k += kDealThreads) p.flags[k] = 0;
+  __syncthreads();
+#pragma unroll 4
+  for (int t = tid; t < dealt; t += kDealThreads) {
+    const int r = t / grid;
+    const int place = t - r * grid;
+    const int c = r % 2 == 0 ? place : grid - 1 - place;
+    write_work(p.work, first_whole_entry[c] + r, rows_of(t), 0, blocks_of(t),
+               AttentionWork::kWhole);
+  }
+}
+
+template <class Items>
+Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most) {
+  const dim3 blocks(static_cast<unsigned>(groups),
+                    static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads));
+  rank_items<<<blocks, kRankThreads, 0, stream>>>(items);
+  return launch_status("the ranking of attention tiles");
+}
+
+Status launch_deal(cudaStream_t stream, const DealParams& params) {
+  constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
+  if (params.shared_tiles) {
+    FO_CUDA(cudaFuncSetAttribute(deal_tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+            "asking for shared memory for the attention plan");
+  }
+  deal_tiles<<<1, kDealThreads, params.shared_tiles ? kBytes : 0, stream>>>(params);
+  return launch_status("the dealing of attention tiles");
+}
+
+Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, const uint64_t* s,
+             int grid, int head_dim, void* section) {
+  FO_RETURN_IF_ERROR(check_attention_plan(g, grid));
+  const AttentionPlanShape shape(g, head_dim);
+  const AttentionPlanLayout layout(g, grid);
+  char* base = static_cast<char*>(section);
+  const AttentionPlanScratch scratch(shape, int64_t{shape.heads} * g.num_q_blocks(),
+                                     base + layout.scratch);
+  const DeviceSymbols symbols{c, s, g.num_q_blocks(), g.num_kv_blocks(), g.c_words(), g.s_words()};
+  const GroupTiles tiles{
+      symbols,           shape.heads,    shape.heads_per_group, shape.tiles_per_head,
+      scratch.tile_rows, scratch.counts, scratch.group_size};
+  const int most = shape.heads_per_group * shape.tiles_per_head;
+  if (shape.pairs) {
+    const HeadRows rows{symbols, scratch.row_order, scratch.head_size};
+    FO_RETURN_IF_ERROR(launch_rank(stream, rows, shape.heads, g.num_q_blocks()));
+    const GroupPairs pairs{tiles, scratch.row_order, scratch.head_size};
+    FO_RETURN_IF_ERROR(launch_rank(stream, pairs, shape.groups, most));
+  } else {
+    FO_RETURN_IF_ERROR(launch_rank(stream, GroupRows{tiles}, shape.groups, most));
+  }
+  return launch_deal(stream,
+                     {.scratch = scratch,
+                      .header = reinterpret_cast<AttentionPlanHeader*>(base + layout.header),
+                      .offsets = reinterpret_cast<int32_t*>(base + layout.offsets),
+                      .work = reinterpret_cast<int4*>(base + layout.work),
+                      .flags = reinterpret_cast<int32_t*>(base + layout.flags),
+                      .groups = shape.groups,
+                      .group_stride = most,
+                      .grid = grid,
+                      .blocks_per_step = plan_blocks_per_step(g),
+                      .heads_paired = shape.pairs ? shape.heads : 0,
+                      .shared_tiles = shape.tiles() <= kMaxSharedTiles});
+}
+
+}  // namespace
+
+Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
+                            void* section) {
+  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section);
+}
+
+Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
+                                  int head_dim, void* section) {
+  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section);
+}
+
+}  // namespace flashomni::cuda

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which CTA computes which tiles of GEMM-O. Row tiles come from the plan, most active heads first,
+// and all column tiles of a row tile (of a panel of them) are neighbours in the list, so that CTAs
+// at work share rows of A and columns of the weight. The list is dealt to and fro over the grid:
+// with falling costs no CTA is behind another by more than one tile.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/kernels/sm90/gemm_tile.cuh"
+
+namespace flashomni::cuda::sm90 {
+
+// The heads of one pass over k. kCached comes first: with the update form the accumulators hold the
+// bias plane when it ends, and go on to the full result from there.
+enum GemmOPass : int { kCached = 0, kActive = 1 };
+
+// Where a tile lies and what is done there.
+struct GemmOTile {
+  static constexpr int kEnd = -1;
+
+  int plane;  // whose features are multiplied; kEnd: no more tiles
+  int batch;
+  int tile;  // of the batch item
+  int row;   // of the joint sequence
+  int column;
+  int first_pass, last_pass;
+};
+
+// A tile as the multiplying warps see it.
+struct GemmOItem {
+  GemmOTile at;
+  // Heads of each half of 64 rows in each pass; the load side takes those of either half.
+  uint64_t heads[2][2][kGemmOHeadWords];
+  alignas(16) float bias[kGemmOColumns];
+  alignas(16) float gate[kGemmOColumns];
+};
+
+// Row tiles of a call on a part of the sequence, picked from the plan's order.
+struct GemmOPicked {
+  uint32_t mask[kGemmOMaxPicked / 32];    // bit k % 32 of word k / 32: entry k takes part
+  uint32_t before[kGemmOMaxPicked / 32];  // entries that take part in earlier words
+};
+
+__device__ __forceinline__ bool picks_all(const GemmOArgs& p) {
+  return !p.has_symbols || p.num_tiles == p.order_tiles;
+}
+
+// By the whole CTA; ends with a barrier.
+__device__ __forceinline__ void pick_tiles(const GemmOArgs& p, GemmOPicked& picked) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int entries = p.batch * p.order_tiles;
+  const int words = (entries + 31) / 32;
+  for (int w = static_cast<int>(threadIdx.x / 32); w < words; w += kGemmThreads / 32) {
+    const int k = 32 * w + lane;
+    bool in = false;
+    if (k < entries) {
+      const int tile = static_cast<int>(p.order[k]) % p.order_tiles;
+      in = tile >= p.first_tile && tile < p.first_tile + p.num_tiles;
+    }
+    const unsigned mask = __ballot_sync(kAllLanes, in);
+    if (lane == 0) picked.mask[w] = mask;
+  }
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    uint32_t sum = 0;
+    for (int w0 = 0; w0 < words; w0 += 32) {
+      const int w = w0 + lane;
+      const uint32_t count = w < words ? __popc(picked.mask[w]) : 0;
+      uint32_t end = count;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const uint32_t other = __shfl_up_sync(kAllLanes, end, step);
+        if (lane >= step) end += other;
+      }
+      if (w < words) picked.before[w] = sum + end - count;
+      sum += __shfl_sync(kAllLanes, end, 31);
+    }
+  }
+  __syncthreads();
+}
+
+// The entry of the order that is the n-th to take part. REQUIRES: it exists.
+__device__ __forceinline__ int picked_entry(const GemmOArgs& p, const GemmOPicked& picked, int n) {
+  int low = 0, high = (p.batch * p.order_tiles + 31) / 32;  // before[low] <= n < before[high]
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (picked.before[middle] <= static_cast<uint32_t>(n)) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  uint32_t word = picked.mask[low];
+  for (uint32_t k = picked.before[low]; k < static_cast<uint32_t>(n); ++k) word &= word - 1;
+  return 32 * low + __ffs(static_cast<int>(word)) - 1;
+}
+
+// The tile at this position of the list.
+__device__ __forceinline__ GemmOTile locate_tile(const GemmOArgs& p, const GemmOPicked& picked,
+                                                 int position) {
+  const int row_tiles = p.batch * p.num_tiles;
+  const int tiles = row_tiles * p.column_tiles;
+  const int within = position % tiles;
+  // All but the last panel are equally wide.
+  const int panel = within / (row_tiles * p.panel);
+  const int width = min(p.panel, p.column_tiles - panel * p.panel);
+  const int rest = within - panel * row_tiles * p.panel;
+  int rank = rest / width;
+  GemmOTile at;
+  at.plane = position / tiles;
+  // Higher planes take the cached heads only: turned round, most of those come first.
+  if (at.plane > 0) rank = row_tiles - 1 - rank;
+  at.batch = rank / p.num_tiles;
+  at.tile = p.first_tile + rank % p.num_tiles;
+  if (p.has_symbols) {
+    const int k = picks_all(p) ? rank : picked_entry(p, picked, rank);
+    const int entry = static_cast<int>(p.order[k]);
+    at.batch = entry / p.order_tiles;
+    at.tile = entry % p.order_tiles;
+  }
+  at.row = p.tile_origin + at.tile * kGemmORows;
+  at.column = (panel * p.panel + rest % width) * kGemmOColumns;
+  const bool wants_result = at.plane == 0 && (p.out || p.residual);
+  at.first_pass = p.num_written > 0 ? kCached : kActive;
+  at.last_pass = wants_result ? kActive : kCached;
+  return at;
+}
+
+// Word w of the heads of one half of a tile that a pass multiplies.
+__device__ __forceinline__ uint64_t pass_heads(const GemmOArgs& p, const GemmOTile& at, int pass,
+                                               int half, int w) {
+  const int first_row = at.row + half * kSlotRows - p.token_offset;
+  if (first_row + kSlotRows <= 0 || first_row >= p.rows) return 0;
+  const int count = p.heads - 64 * w;
+  const uint64_t all = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+  uint64_t active = all;
+  if (p.has_symbols) {
+    const int block = p.block_rows == kGemmORows ? at.tile : 2 * at.tile + half;
+    active = p.head_sets[(int64_t{at.batch} * p.num_q_blocks + block) * p.head_words + w];
+  }
+  return pass == kActive ? active : all & ~active;
+}
+
+// Writes what the tile is to `item`, by a whole warp.
+template <class T>
+__device__ void describe_tile(const GemmOArgs& p, const GemmOTile& at, GemmOItem& item) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  if (lane == 0) item.at = at;
+  for (int k = lane; k < 4 * p.head_words; k += 32) {
+    const int w = k / 4, pass = k / 2 % 2, half = k % 2;
+    item.heads[pass][half][w] = pass_heads(p, at, pass, half, w);
+  }
+  // In the dispatch form plane 0 holds the bias, rounded to T: it is rounded here too, so that a
+  // layer without cached heads gives the dense result bit for bit.
+  const bool with_bias = p.bias && at.plane == 0 && (!p.has_symbols || p.num_written > 0);
+#pragma unroll
+  for (int i = 0; i < kGemmOColumns / 128; ++i) {
+    const int c = 128 * i + 4 * lane;
+    float4 bias = make_float4(0, 0, 0, 0), gate = make_float4(1, 1, 1, 1);
+    if (at.column + c < p.width) {
+      if (with_bias) {
+        bias = __ldg(reinterpret_cast<const float4*>(p.bias + at.column + c));
+        bias = make_float4(Packed<T>::round(bias.x), Packed<T>::round(bias.y),
+                           Packed<T>::round(bias.z), Packed<T>::round(bias.w));
+      }
+      if (p.gate) {
+        gate = __ldg(reinterpret_cast<const float4*>(p.gate + at.batch * p.gate_batch_stride +
+                                                     at.column + c));
+      }
+    }
+    *reinterpret_cast<float4*>(item.bias + c) = bias;
+    *reinterpret_cast<float4*>(item.gate + c) = gate;
+  }
+  __syncwarp();
+}
+
+}  // namespace flashomni::cuda::sm90

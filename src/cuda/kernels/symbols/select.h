@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From block scores to symbols on the device. The distributions are formed, sorted and summed in
+// double precision, like on the CPU: the rows are few, and the same scores give the same symbols
+// wherever they are selected. REQUIRES of each: parameters that passed the check of the same name.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "flashomni/ops.h"
+#include "flashomni/status.h"
+
+namespace flashomni::cuda {
+
+// Longest rows: kv blocks of a query block, and query blocks of a head.
+constexpr int kMaxSelectKv = 8192;
+constexpr int kMaxSelectRows = 4096;
+
+Status select_cached_rows(cudaStream_t stream, const SelectCachedRowsParams& params);
+Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& params);
+
+// Counts of one set of symbols, in parts: the CTA n of the kernel writes part n.
+struct SymbolCountParts {
+  static constexpr int kParts = 32;
+  struct Part {
+    int64_t active_rows;
+    int64_t active_pairs;
+  };
+  Part parts[kParts];
+};
+
+// `parts` is memory that the device can write.
+Status count_symbols(cudaStream_t stream, const SymbolsView& symbols, SymbolCountParts* parts);
+
+}  // namespace flashomni::cuda

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the CUDA backend cannot do it refuses before any work, naming what it saw; and what it says
+// of itself.
+#include <gtest/gtest.h>
+
+#include "tests/cuda/cuda_backend.h"
+#include "tests/testkit/cases.h"
+#include "tests/testkit/guarded_symbols.h"
+
+namespace flashomni::testkit {
+namespace {
+
+class CudaRefusal : public CudaTest {};
+
+bool mentions(const Status& status, const std::string& word) {
+  return !status.ok() && status.message().find(word) != std::string::npos;
+}
+
+TEST_F(CudaRefusal, SaysWhatItRunsOn) {
+  const BackendInfo info = backend().info();
+  EXPECT_EQ(info.name, "cuda");
+  EXPECT_NE(info.device, "");
+  EXPECT_EQ(info.isa.substr(0, 3), "sm_");
+  EXPECT_GT(info.memory_bytes, size_t{1} << 30);
+  EXPECT_TRUE(mentions(make_backend("cuda", {.isa = "AVX2"}).status(), "AVX2"));
+}
+
+TEST_F(CudaRefusal, TypesAndShapes) {
+  const GuardTensor f64(backend(), DType::kF64, {2, 3, 8}), f32(backend(), DType::kF32, {2, 3, 8});
+  EXPECT_TRUE(
+      names_dtype(backend().activation({}, {.x = f64.view(), .out = f64.view()}), DType::kF64));
+  EXPECT_TRUE(mentions(
+      backend().activation({}, {.x = f32.view(), .out = f32.view().slice(0, 0, 1)}), "[2,3,8]"));
+  EXPECT_TRUE(mentions(backend().copy({}, {.src = f32.view(), .dst = f64.view()}), "f64"));
+  EXPECT_TRUE(mentions(backend().token_mean({}, {.x = f32.view(), .out = f32.view()}), "rank 4"));
+  EXPECT_TRUE(
+      mentions(backend().pack_weight({.weight = f64.view().slice(0, 0, 1)}).status(), "rank 2"));
+}
+
+TEST_F(CudaRefusal, PlansThatAreMissingOrTooSmall) {
+  const SymbolGeometry g{.q_tokens = 300, .kv_tokens = 300, .block_q = 128, .block_kv = 128};
+  const GuardedSymbols symbols(backend(), SparseSymbols(g));
+  EXPECT_TRUE(mentions(backend().plan({}, {symbols.view(), {}}), "missing"));
+  const GuardBuffer small(backend(), 64);
+  EXPECT_TRUE(mentions(backend().plan({}, {symbols.view(), {small.data(), small.bytes()}}), "64"));
+  SymbolGeometry odd = g;
+  odd.block_q = 32;
+  const GuardedSymbols of_32(backend(), SparseSymbols(odd));
+  const GuardBuffer memory(backend(), 1 << 20);
+  EXPECT_TRUE(mentions(backend().plan({}, {of_32.view(), {memory.data(), memory.bytes()}}), "32"));
+}
+
+// Far more memory than there is; and the backend goes on working.
+TEST_F(CudaRefusal, OutOfMemory) {
+  const auto buffer = backend().allocate(size_t{1} << 50);
+  ASSERT_FALSE(buffer.ok());
+  EXPECT_EQ(buffer.status().code(), StatusCode::kOutOfMemory) << buffer.status().to_string();
+  const GuardTensor x(backend(), DType::kF32, {8}, {1, 2, 3, 4, 5, 6, 7, 8});
+  const GuardTensor y(backend(), DType::kF32, {8});
+  const Status done = backend().copy({}, {.src = x.view(), .dst = y.view()});
+  EXPECT_TRUE(done.ok()) << done.to_string();
+  EXPECT_TRUE(same_bits(y.read(), x.read()));
+}
+
+}  // namespace
+}  // namespace flashomni::testkit
