@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -131,28 +132,35 @@ AttentionWork work(const Tile& tile, int32_t skip, int32_t count, int32_t merge)
   return {tile.row0, tile.row1, skip, count, merge, {0, 0, 0}};
 }
 
-// Rounds that can be dealt; adds what each CTA gets of them to `load`.
-int64_t deal_rounds(const std::vector<Tile>& tiles, int grid, const PlanShare& share,
-                    std::vector<int64_t>& load) {
-  const int64_t rounds = (static_cast<int64_t>(tiles.size()) + grid - 1) / grid;
-  const auto cost = [&](int64_t r, int c) {
-    const size_t t = static_cast<size_t>(r * grid + (r % 2 == 0 ? c : grid - 1 - c));
-    return t < tiles.size() ? tiles[t].cost() : 0;
-  };
-  bool all_fit = true;
-  int64_t dealt = rounds;
-  for (int c = 0; c < grid; ++c) {
-    int64_t sum = 0, within = 0;
-    for (int64_t r = 0; r < rounds; ++r) {
-      sum += cost(r, c);
-      if (sum <= share.share) within = r + 1;
+// Who got which tile, and what that adds up to.
+struct Dealt {
+  int64_t rounds = 0;
+  std::vector<size_t> cta;    // of every tile of those rounds
+  std::vector<int64_t> load;  // of every CTA
+};
+
+Dealt deal_rounds(const std::vector<Tile>& tiles, size_t grid, const PlanShare& share) {
+  Dealt dealt;
+  std::vector<int64_t> load(grid);
+  std::vector<size_t> order(grid);
+  bool fits = true;
+  for (size_t first = 0; first < tiles.size(); first += grid) {
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::ranges::stable_sort(order, {}, [&](size_t c) { return load[c]; });
+    const std::vector<int64_t> before = load;
+    for (size_t k = 0; k < std::min(grid, tiles.size() - first); ++k) {
+      load[order[k]] += tiles[first + k].cost();
+      dealt.cta.push_back(order[k]);
     }
-    all_fit = all_fit && sum <= share.share + share.slack;
-    dealt = std::min(dealt, within);
+    if (fits && std::ranges::max(load) > share.share) {
+      fits = false;
+      dealt.load = before;
+    }
+    if (fits) ++dealt.rounds;
   }
-  if (all_fit) dealt = rounds;
-  for (int c = 0; c < grid; ++c) {
-    for (int64_t r = 0; r < dealt; ++r) load[size_t(c)] += cost(r, c);
+  if (std::ranges::max(load) <= share.share + share.slack) {
+    dealt.load = load;
+    dealt.rounds = static_cast<int64_t>((tiles.size() + grid - 1) / grid);
   }
   return dealt;
 }
@@ -164,12 +172,11 @@ Lists deal(const std::vector<Tile>& tiles, int grid, int blocks_per_step) {
   int64_t total = 0;
   for (const Tile& tile : tiles) total += tile.cost();
   const PlanShare share = plan_share(total, grid);
-  std::vector<int64_t> load(static_cast<size_t>(grid));
-  const int64_t rounds = deal_rounds(tiles, grid, share, load);
-  const size_t dealt = std::min(tiles.size(), static_cast<size_t>(rounds * grid));
+  const Dealt rounds = deal_rounds(tiles, static_cast<size_t>(grid), share);
+  const size_t dealt = std::min(tiles.size(), static_cast<size_t>(rounds.rounds * grid));
   const std::vector<Tile> line(tiles.begin() + static_cast<std::ptrdiff_t>(dealt), tiles.end());
   std::vector<int64_t> room;
-  for (int64_t l : load) room.push_back(std::max<int64_t>(0, share.share - l));
+  for (int64_t l : rounds.load) room.push_back(std::max<int64_t>(0, share.share - l));
   const std::vector<Cut> cuts = cut_line(line, room, share.slack);
 
   Lists lists(static_cast<size_t>(grid));
@@ -183,10 +190,9 @@ Lists deal(const std::vector<Tile>& tiles, int grid, int blocks_per_step) {
       const int32_t end = to.tile == from.tile ? before(tile, to.steps) : tile.count;
       list.push_back(work(tile, skip, end - skip, AttentionWork::kPartial));
     }
-    for (size_t r = 0; r < static_cast<size_t>(rounds); ++r) {
-      const size_t place = r % 2 == 0 ? c : lists.size() - 1 - c;
-      const size_t t = r * lists.size() + place;
-      if (t < dealt) list.push_back(work(tiles[t], 0, tiles[t].count, AttentionWork::kWhole));
+    for (size_t t = 0; t < dealt; ++t) {
+      if (rounds.cta[t] != c) continue;
+      list.push_back(work(tiles[t], 0, tiles[t].count, AttentionWork::kWhole));
     }
     for (; next < to.tile; ++next) {
       const Tile& tile = line[size_t(next)];
@@ -234,7 +240,7 @@ AttentionPlanLayout::AttentionPlanLayout(const SymbolGeometry& geometry, int gri
   // See AttentionPlanScratch beside the kernels.
   size_t scratch_bytes = sizeof(int64_t) * (tiles + 1);             // start
   scratch_bytes += sizeof(int32_t) * 2 * tiles;                     // tile rows
-  scratch_bytes += sizeof(int32_t) * (2 * tiles + kMaxPlanGroups);  // counts, costs
+  scratch_bytes += sizeof(int32_t) * (3 * tiles + kMaxPlanGroups);  // counts, costs, CTAs
   if (shape.pairs) scratch_bytes += sizeof(int32_t) * (rows + static_cast<size_t>(shape.heads));
   bytes = align_part(scratch + scratch_bytes);
 }

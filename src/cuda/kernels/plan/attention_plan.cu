@@ -22,6 +22,7 @@ struct AttentionPlanScratch {
   int2* tile_rows;      // [tiles] row0, row1
   int32_t* counts;      // [tiles] kv blocks
   int32_t* costs;       // [tiles] of the n-th tile
+  int32_t* ctas;        // [tiles] who gets the n-th tile, of those dealt
   int32_t* group_size;  // [kMaxPlanGroups] tiles of each group
   int32_t* row_order;   // [rows] pairs: query blocks of each head, most kv blocks first
   int32_t* head_size;   // [heads] pairs: active query blocks of each head
@@ -32,7 +33,8 @@ struct AttentionPlanScratch {
     tile_rows = reinterpret_cast<int2*>(start + tiles + 1);
     counts = reinterpret_cast<int32_t*>(tile_rows + tiles);
     costs = counts + tiles;
-    group_size = costs + tiles;
+    ctas = costs + tiles;
+    group_size = ctas + tiles;
     row_order = group_size + kMaxPlanGroups;
     head_size = row_order + rows;
   }
@@ -238,16 +240,12 @@ __device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows,
   work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
 }
 
-// The tile of round r that CTA c gets.
-__device__ __forceinline__ int dealt_tile(int r, int c, int grid) {
-  return r * grid + (r % 2 == 0 ? c : grid - 1 - c);
-}
-
 __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ int group_begin[kMaxPlanGroups];
-  __shared__ Cut cuts[kMaxPlanGrid + 1];
+  __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
   __shared__ int first_whole_entry[kMaxPlanGrid];
+  __shared__ uint64_t keys[kMaxPlanGrid];
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
   const int tid = threadIdx.x;
@@ -292,33 +290,56 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   rows = block_reduce(rows, 0, Add{}, scratch);
   const PlanShare share = plan_share(cost_sum, grid);
 
-  // Whole tiles in rounds: thread c follows CTA c.
+  // Whole tiles in rounds. `lanes` threads find the place of a CTA among all by its load so far;
+  // its first thread keeps the load.
   const int all_rounds = (tiles + grid - 1) / grid;
+  int lanes = 1;
+  while (lanes < 8 && 2 * lanes * grid <= kDealThreads) lanes *= 2;
+  const int cta = tid / lanes;
+  const int lane = tid % lanes;
   int64_t load = 0, load_within = 0;
-  int within = 0;
-  if (tid < grid) {
+  int rounds = 0;
+  bool fits = true;
+  bool in_last = false;  // this CTA got a tile of the last round
+  for (int r = 0; r < all_rounds; ++r) {
+    if (cta < grid && lane == 0) keys[cta] = (static_cast<uint64_t>(load) << 16) | cta;
+    __syncthreads();
+    int place = 0;
+    if (cta < grid) {
+      const uint64_t own = keys[cta];
 #pragma unroll 4
-    for (int r = 0; r < all_rounds; ++r) {
-      const int t = dealt_tile(r, tid, grid);
-      load += t < tiles ? costs[t] : 0;
-      if (load <= share.share) {
-        within = r + 1;
-        load_within = load;
-      }
+      for (int k = lane; k < grid; k += lanes) place += keys[k] < own;
     }
+    for (int d = 1; d < lanes; d *= 2) place += __shfl_xor_sync(0xffffffff, place, d);
+    const int64_t before = load;
+    const int t = r * grid + place;
+    in_last = cta < grid && t < tiles;
+    if (in_last) {
+      load += costs[t];
+      if (lane == 0) p.scratch.ctas[t] = cta;
+    }
+    const bool over = __syncthreads_or(load > share.share);
+    if (fits && over) {
+      fits = false;
+      load_within = before;
+    }
+    if (fits) rounds = r + 1;
   }
-  const bool all_fit = __syncthreads_and(tid >= grid || load <= share.share + share.slack);
-  const int fitting = block_reduce(tid < grid ? within : all_rounds, all_rounds, Min{}, scratch);
-  const int rounds = all_fit ? all_rounds : fitting;
+  const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
+  if (all_fit) rounds = all_rounds;
   const int dealt = min(tiles, rounds * grid);
-  int64_t room = 0;
-  if (tid < grid && !all_fit) {
-    for (int r = rounds; r < within; ++r) {
-      const int t = dealt_tile(r, tid, grid);
-      load_within -= t < tiles ? costs[t] : 0;
-    }
-    room = share.share - load_within;
+  // From here on thread c follows CTA c.
+  int* num_rounds = reinterpret_cast<int*>(keys);
+  int64_t* rooms = reinterpret_cast<int64_t*>(cuts);
+  static_assert(sizeof(cuts) >= sizeof(int64_t) * kMaxPlanGrid);
+  __syncthreads();
+  if (cta < grid && lane == 0) {
+    num_rounds[cta] = rounds - (all_fit && rounds > 0 && !in_last);
+    rooms[cta] = all_fit ? 0 : share.share - (fits ? load : load_within);
   }
+  __syncthreads();
+  const int64_t room = tid < grid ? rooms[tid] : 0;
+  const int dealt_to_this = tid < grid ? num_rounds[tid] : 0;
 
   // The left-over tiles end to end: start[k] is the cost before the k-th of them.
   const int left = tiles - dealt;
@@ -382,8 +403,7 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   if (tid < grid) {
     from = cuts[tid];
     to = cuts[tid + 1];
-    num_dealt = rounds;
-    if (rounds > 0 && dealt_tile(rounds - 1, tid, grid) >= dealt) --num_dealt;
+    num_dealt = dealt_to_this;
     num_whole = max(0, to.tile - from.tile - (from.steps > 0));
     opens = to.steps > 0 && !(from.steps > 0 && from.tile == to.tile);
   }
@@ -424,10 +444,8 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   __syncthreads();
 #pragma unroll 4
   for (int t = tid; t < dealt; t += kDealThreads) {
-    const int r = t / grid;
-    const int place = t - r * grid;
-    const int c = r % 2 == 0 ? place : grid - 1 - place;
-    write_work(p.work, first_whole_entry[c] + r, rows_of(t), 0, blocks_of(t),
+    const int c = p.scratch.ctas[t];
+    write_work(p.work, first_whole_entry[c] + t / grid, rows_of(t), 0, blocks_of(t),
                AttentionWork::kWhole);
   }
 }

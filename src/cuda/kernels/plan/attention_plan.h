@@ -5,8 +5,9 @@
 //   tiles   block_q 128: every active query block. block_q 64: the active query blocks of a head,
 //           most kv blocks first, two at a time; the kv blocks of a pair are those of either.
 //   order   inside groups of heads whose keys and values fit the L2 cache together, most first.
-//   deal    whole tiles in rounds over the CTAs, forwards and backwards in turn, as long as no CTA
-//           gets more than its share; if that takes all tiles, up to `slack` more is accepted.
+//   deal    whole tiles in rounds over the CTAs, the largest of a round to the CTA that has least,
+//           as long as no CTA gets more than its share; if that takes all tiles, up to `slack` more
+//           is accepted. CTAs stay level all the way, and so in the same L2 group at the same time.
 //   cut     the tiles left over, laid end to end, are cut where each CTA's share ends, between two
 //           steps. A cut within `slack` of the border of a tile moves there.
 // Ties go to the smaller row, so equal symbols give equal lists.
