@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/half.h"
 #include "base/rng.h"
 #include "flashomni/strategies.h"
 #include "models/tensor.h"
@@ -32,15 +33,33 @@ struct World {
 
   World(Backend& b, const BenchShape& s) : backend(b), shape(s), rng(s.seed) {}
 
-  // Random normal values: zeros would flatter every denormal, power and prediction path.
+  // Random normal values: zeros would flatter every denormal, power and prediction path. Large
+  // tensors repeat a few million of them.
   Result<TensorView> random(std::initializer_list<int64_t> dims, double scale = 1.0) {
-    int64_t n = 1;
-    for (int64_t d : dims) n *= d;
-    std::vector<float> values(static_cast<size_t>(n));
-    for (float& v : values) v = static_cast<float>(scale * rng.normal());
-    FO_ASSIGN_OR_RETURN(Tensor t, Tensor::upload(backend, values, dims));
+    return random(dims, scale, shape.dtype);
+  }
+  Result<TensorView> random(std::initializer_list<int64_t> dims, double scale, DType dtype) {
+    constexpr size_t kFresh = 4'000'037;  // a prime, so that rows do not line up
+    size_t n = 1;
+    for (int64_t d : dims) n *= static_cast<size_t>(d);
+    std::vector<float> values(n);
+    for (size_t i = 0; i < n; ++i) {
+      values[i] = i < kFresh ? static_cast<float>(scale * rng.normal()) : values[i - kFresh];
+    }
+    FO_ASSIGN_OR_RETURN(Tensor t, upload(values, dims, dtype));
     tensors.push_back(std::move(t));
     return tensors.back().view();
+  }
+  Result<Tensor> upload(const std::vector<float>& values, std::initializer_list<int64_t> dims,
+                        DType dtype) {
+    if (dtype == DType::kF32) return Tensor::upload(backend, values, dims);
+    std::vector<uint16_t> rounded(values.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      rounded[i] = dtype == DType::kBF16 ? f32_to_bf16(values[i]) : f32_to_f16(values[i]);
+    }
+    FO_ASSIGN_OR_RETURN(Tensor t, Tensor::allocate(backend, dtype, dims));
+    FO_RETURN_IF_ERROR(backend.upload({}, t.view().data, rounded.data(), 2 * rounded.size()));
+    return t;
   }
   Result<const PackedWeight*> weight(int64_t out, int64_t in, int head_dim) {
     const double scale = 1 / std::sqrt(double(in));
@@ -158,6 +177,7 @@ BenchRow base_row(const char* op, const BenchShape& s) {
   r.head_dim = s.head_dim;
   r.block_q = s.block_q;
   r.block_kv = s.block_kv;
+  r.dtype = dtype_name(s.dtype);
   return r;
 }
 
@@ -220,9 +240,9 @@ Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& 
   GemmQParams p;
   FO_ASSIGN_OR_RETURN(p.x, w->random({1, shape.n, in}));
   FO_ASSIGN_OR_RETURN(p.weight, w->weight(width, in, shape.head_dim));
-  FO_ASSIGN_OR_RETURN(p.rms_weight, w->random({shape.head_dim}));
-  FO_ASSIGN_OR_RETURN(p.rope.cos, w->random({shape.n, shape.head_dim / 2}));
-  FO_ASSIGN_OR_RETURN(p.rope.sin, w->random({shape.n, shape.head_dim / 2}));
+  FO_ASSIGN_OR_RETURN(p.rms_weight, w->random({shape.head_dim}, 1.0, DType::kF32));
+  FO_ASSIGN_OR_RETURN(p.rope.cos, w->random({shape.n, shape.head_dim / 2}, 1.0, DType::kF32));
+  FO_ASSIGN_OR_RETURN(p.rope.sin, w->random({shape.n, shape.head_dim / 2}, 1.0, DType::kF32));
   FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, shape.heads, shape.head_dim}));
   FO_RETURN_IF_ERROR(backend.supports(p));
   FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
@@ -238,6 +258,7 @@ Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& 
     FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
     GemmQParams sparse = p;
     sparse.symbols = device->view;
+    sparse.plan = device->plan;
     row.pattern = "s_c";
     row.sparsity = 1 - device->counts.row_density();
     row.flops = dense_flops * device->counts.row_density();
@@ -278,11 +299,12 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
     FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
     GemmOParams sparse = planes;
     sparse.symbols = device->view;
+    sparse.plan = device->plan;
     row.pattern = "s_c";
     row.sparsity = 1 - device->counts.row_density();
     row.flops = dense_flops * device->counts.row_density();
     // The planes are read, the result is written, the computed heads' rows are read.
-    row.bytes = 4.0 * double(shape.n) *
+    row.bytes = double(dtype_bytes(shape.dtype)) * double(shape.n) *
                 ((kPlanes + 1) * double(out) + double(width) * device->counts.row_density());
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_o(w->exec, sparse); }});
   }
@@ -294,6 +316,7 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
     GemmOUpdateParams update{.base = planes};
     update.base.num_planes = num_planes;
     update.base.symbols = device->view;
+    update.base.plan = device->plan;
     update.factors[0] = p.attn;
     FO_ASSIGN_OR_RETURN(update.factors[1], w->random({1, shape.n, shape.heads, shape.head_dim}));
     row.op = "gemm-o-update-" + std::to_string(num_planes);
@@ -321,6 +344,7 @@ Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& 
   BenchRow row;
   row.op = "linear";
   row.n = shape.n;
+  row.dtype = dtype_name(shape.dtype);
   row.in_features = in;
   row.out_features = out;
   row.flops = 2.0 * double(shape.n) * double(in) * double(out);
@@ -362,23 +386,34 @@ Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape&
   return cases;
 }
 
-Status time_cases(std::vector<BenchCase>& cases, int repeats, double bandwidth,
+void fill_percentiles(BenchRow& row) {
+  std::sort(row.seconds.begin(), row.seconds.end());
+  row.ms_median = 1e3 * percentile(row.seconds, 0.5);
+  row.ms_p10 = 1e3 * percentile(row.seconds, 0.1);
+  row.ms_p90 = 1e3 * percentile(row.seconds, 0.9);
+}
+
+Status time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats, double bandwidth,
                   const std::function<bool()>& stop) {
-  for (int r = -1; r < repeats; ++r) {  // -1 is the warm-up
-    for (BenchCase& c : cases) {
+  constexpr double kSampleSeconds = 4e-3;
+  constexpr int kMaxCalls = 64;
+  const bool queues = backend.info().name != "cpu";  // calls return before they are done
+  std::vector<int> calls(cases.size(), 1);
+  for (int r = -2; r < repeats; ++r) {  // below 0: warm-up, and how long a call takes
+    for (size_t i = 0; i < cases.size(); ++i) {
       if (stop()) return cancelled("stopped");
+      if (r == -1 && !queues) continue;
       const Clock::time_point start = Clock::now();
-      FO_RETURN_IF_ERROR(c.run());
-      if (r >= 0) c.row.seconds.push_back(seconds_since(start));
+      for (int k = 0; k < calls[i]; ++k) FO_RETURN_IF_ERROR(cases[i].run());
+      if (queues) FO_RETURN_IF_ERROR(backend.synchronize({}));
+      const double seconds = seconds_since(start) / calls[i];
+      if (r >= 0) cases[i].row.seconds.push_back(seconds);
+      if (r == -1) {
+        calls[i] = std::clamp(static_cast<int>(kSampleSeconds / seconds), 1, kMaxCalls);
+      }
     }
   }
-  for (BenchCase& c : cases) {
-    BenchRow& row = c.row;
-    std::sort(row.seconds.begin(), row.seconds.end());
-    row.ms_median = 1e3 * percentile(row.seconds, 0.5);
-    row.ms_p10 = 1e3 * percentile(row.seconds, 0.1);
-    row.ms_p90 = 1e3 * percentile(row.seconds, 0.9);
-  }
+  for (BenchCase& c : cases) fill_percentiles(c.row);
   if (cases.empty()) return ok_status();
   const BenchRow& dense = cases.front().row;
   for (BenchCase& c : cases) {

@@ -26,6 +26,8 @@ struct BenchRow {
   int64_t out_features = 0;
   int block_q = 0;
   int block_kv = 0;
+  std::string step;     // of a generation: "all", or the kind of step; empty for kernels
+  int64_t calls = 0;    // in one generation, in all its steps of that kind
   double sparsity = 0;  // share of the dense work that the symbols leave out, as built
   double flops = 0;     // that remain
   double bytes = 0;     // that must move at least (GEMM-O); 0: compute alone limits
@@ -48,8 +50,9 @@ struct BenchShape {
   int head_dim = 128;
   int block_q = 64;
   int block_kv = 64;
-  int64_t in_features = 0;   // linear; 0 = heads * head_dim
-  int64_t out_features = 0;  // linear; 0 = heads * head_dim
+  int64_t in_features = 0;    // linear; 0 = heads * head_dim
+  int64_t out_features = 0;   // linear; 0 = heads * head_dim
+  DType dtype = DType::kF32;  // of activations, weights and planes
   uint64_t seed = 1;
 };
 
@@ -69,9 +72,13 @@ Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& 
 // attention of the same shape.
 Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape);
 
-// Times all cases round-robin after one warm-up each and fills in the statistics. `bandwidth` in
-// bytes per second limits rows with bytes. Stops early with kCancelled when `stop` says so.
-Status time_cases(std::vector<BenchCase>& cases, int repeats, double bandwidth,
+// Sorts the seconds of a row and fills in its median and percentiles. REQUIRES at least one.
+void fill_percentiles(BenchRow& row);
+// Times all cases round-robin after one warm-up each and fills in the statistics. On a GPU a sample
+// is the mean of several calls in a row, so that waiting for the last one weighs little.
+// `bandwidth` in bytes per second limits rows with bytes. Stops early with kCancelled when `stop`
+// says so.
+Status time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats, double bandwidth,
                   const std::function<bool()>& stop);
 
 // Bytes per second of a large copy on this backend (read plus write), median of a few.

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // flashomni bench: times attention, GEMM-Q, GEMM-O, linears and symbol building on random data over
-// a sweep of sparsities, and says how much of the sparsity becomes speed.
+// a sweep of sparsities, and says how much of the sparsity becomes speed. Whole generations are
+// cmd_bench_e2e.cc.
 #include <unistd.h>
 
-#include <array>
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 
-#include "flashomni/version.h"
 #include "io/json.h"
-#include "pipelines/run_json.h"
 #include "tools/bench_cases.h"
+#include "tools/bench_report.h"
 #include "tools/commands.h"
 #include "tools/plot.h"
 #include "tools/runtime.h"
@@ -22,21 +20,25 @@
 namespace flashomni::tools {
 namespace {
 
-using nlohmann::json;
-
 struct Flags {
   std::string op;
-  ModelFlags model;  // device flags only
+  std::string dtype;  // empty: f32 on the CPU, bf16 on a GPU
+  ModelFlags model;   // device flags only
   OutputFlags output;
   std::string plot;
   std::optional<int> n, heads, head_dim, block, repeats, in_features, out_features;
   std::optional<uint64_t> seed;
   std::vector<std::string> patterns;
   std::vector<double> sparsities;
+  bool dense_only = false;
 };
 
 BenchShape shape_of(const Flags& f) {
   BenchShape s;
+  const bool gpu = f.model.device == "cuda";
+  s.dtype = f.dtype == "f16"                                ? DType::kF16
+            : f.dtype == "bf16" || (f.dtype.empty() && gpu) ? DType::kBF16
+                                                            : DType::kF32;
   s.n = f.n.value_or(4608);
   s.heads = f.heads.value_or(24);
   s.head_dim = f.head_dim.value_or(128);
@@ -49,47 +51,12 @@ BenchShape shape_of(const Flags& f) {
 
 Result<std::vector<BenchCase>> make_cases(const Flags& f, Backend& backend) {
   const BenchShape s = shape_of(f);
-  if (f.op == "attention") return attention_cases(backend, s, f.patterns, f.sparsities);
-  if (f.op == "gemm-q") return gemm_q_cases(backend, s, f.sparsities);
-  if (f.op == "gemm-o") return gemm_o_cases(backend, s, f.sparsities);
+  const std::vector<double> sparsities = f.dense_only ? std::vector<double>{} : f.sparsities;
+  if (f.op == "attention") return attention_cases(backend, s, f.patterns, sparsities);
+  if (f.op == "gemm-q") return gemm_q_cases(backend, s, sparsities);
+  if (f.op == "gemm-o") return gemm_o_cases(backend, s, sparsities);
   if (f.op == "linear") return linear_cases(backend, s);
   return symbols_cases(backend, s);
-}
-
-double active_tflops(const BenchRow& r) {
-  return r.flops / r.ms_median * 1e-9;
-}
-
-json row_json(const BenchRow& r, const std::string& device) {
-  return {{"op", r.op},
-          {"device", device},
-          {"dtype", r.dtype},
-          {"n", r.n},
-          {"heads", r.heads},
-          {"head_dim", r.head_dim},
-          {"in_features", r.in_features},
-          {"out_features", r.out_features},
-          {"block_q", r.block_q},
-          {"block_kv", r.block_kv},
-          {"pattern", r.pattern},
-          {"sparsity", r.sparsity},
-          {"ms_median", r.ms_median},
-          {"ms_p10", r.ms_p10},
-          {"ms_p90", r.ms_p90},
-          {"repeats", r.seconds.size()},
-          {"tflops_active", active_tflops(r)},
-          {"speedup_vs_dense", r.speedup_vs_dense},
-          {"efficiency", r.efficiency},
-          {"baselines", json::object()}};
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text.data();
 }
 
 Image plot_of(const std::vector<BenchCase>& cases, const BenchShape& s) {
@@ -133,45 +100,28 @@ Status run(const Flags& f, const std::string& command) {
   }
   FO_RETURN_IF_ERROR(check_shape(shape_of(f)));
   install_stop_handler();
-  FO_ASSIGN_OR_RETURN(auto backend, open_backend(f.model));
+  // A GPU is timed when it is asked for: its kernels and element types are others.
+  ModelFlags device = f.model;
+  if (device.device == "auto") device.device = "cpu";
+  FO_ASSIGN_OR_RETURN(auto backend, open_backend(device));
   FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, make_cases(f, *backend));
   double bandwidth = 0;
   if (f.op == "gemm-o") {
     FO_ASSIGN_OR_RETURN(bandwidth, measure_bandwidth(*backend));
   }
   const double peak = backend->measure_peak_flops();
-  FO_RETURN_IF_ERROR(time_cases(cases, f.repeats.value_or(7), bandwidth, stop_requested));
+  FO_RETURN_IF_ERROR(time_cases(*backend, cases, f.repeats.value_or(7), bandwidth, stop_requested));
 
-  const std::string device = backend->info().name;
-  json rows = json::array();
-  Table table({"op", "pattern", "sparsity", "ms", "p10", "p90", "GFLOP/s", "of peak", "speed-up",
-               "efficiency"},
-              {0, 1});
-  for (const BenchCase& c : cases) {
-    const BenchRow& r = c.row;
-    rows.push_back(row_json(r, device));
-    const double flops = active_tflops(r) * 1e12;
-    table.add({r.op, r.pattern, fixed(r.sparsity, 3), fixed(r.ms_median, 3), fixed(r.ms_p10, 3),
-               fixed(r.ms_p90, 3), flops > 0 ? fixed(flops * 1e-9, 0) : "-",
-               flops > 0 && peak > 0 ? percent(flops / peak) : "-", fixed(r.speedup_vs_dense, 2),
-               fixed(r.efficiency, 3)});
-  }
+  std::vector<BenchRow> rows;
+  for (const BenchCase& c : cases) rows.push_back(c.row);
   if (!f.output.quiet) {
-    const BackendInfo info = backend->info();
-    std::printf("%s, %s, %d threads, %.0f GFLOP/s multiply-add peak\n", info.device.c_str(),
-                info.isa.c_str(), info.threads, peak * 1e-9);
+    std::fputs(machine_text(backend->info(), peak).c_str(), stdout);
     if (bandwidth > 0) std::printf("copy bandwidth %.1f GB/s\n", bandwidth * 1e-9);
-    std::fputs(table.text().c_str(), stdout);
+    std::fputs(rows_text(rows, peak).c_str(), stdout);
   }
   if (!f.plot.empty()) FO_RETURN_IF_ERROR(save_png(f.plot, plot_of(cases, shape_of(f))));
   if (f.output.json.empty()) return ok_status();
-  json out = {{"command", command},
-              {"version", version()},
-              {"commit", build_commit()},
-              {"date", utc_now()},
-              {"machine", machine_json(backend->info())},
-              {"peak_tflops", peak * 1e-12},
-              {"rows", rows}};
+  nlohmann::json out = bench_json(command, backend->info(), peak, rows);
   if (bandwidth > 0) out["copy_gb_per_s"] = bandwidth * 1e-9;
   return write_json_file(f.output.json, out);
 }
@@ -183,14 +133,16 @@ void add_bench(CLI::App& app, CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   flags->patterns = {"s_s", "s_c"};
   flags->sparsities = {0.25, 0.5, 0.75, 0.9};
-  sub->add_option("op", flags->op, "attention, gemm-q, gemm-o, linear or symbols")
-      ->required()
+  sub->add_option("op", flags->op, "attention, gemm-q, gemm-o, linear or symbols; or see e2e")
       ->type_name("OP")
       ->check(CLI::IsMember({"attention", "gemm-q", "gemm-o", "linear", "symbols"}));
   add_number(*sub, "--n", flags->n, 1, "tokens (default 4608)");
   add_number(*sub, "--heads", flags->heads, 1, "heads (default 24)");
   add_number(*sub, "--head-dim", flags->head_dim, 2, "channels of a head (default 128)");
   add_number(*sub, "--block", flags->block, 32, "tokens per block, both ways (default 64)");
+  sub->add_option("--dtype", flags->dtype, "f32, bf16 or f16 (default f32, on a GPU bf16)")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   add_number(*sub, "--in", flags->in_features, 1, "input features (default heads * head-dim)");
   add_number(*sub, "--out", flags->out_features, 1, "output features (default heads * head-dim)");
   add_number(*sub, "--repeats", flags->repeats, 1, "timed repetitions (default 7)");
@@ -201,11 +153,23 @@ void add_bench(CLI::App& app, CommandLine& line) {
   sub->add_option("--sparsity", flags->sparsities, "shares to leave out (default .25,.5,.75,.9)")
       ->type_name("LIST")
       ->delimiter(',');
+  sub->add_flag("--dense-only", flags->dense_only, "leave the sweep of sparsities out");
   sub->add_option("--plot", flags->plot, "also draw speed-up over sparsity as a PNG")
       ->type_name("FILE");
   flags->model.add_device_to(*sub);
   flags->output.add_to(*sub);
-  sub->callback([flags, &line] { line.run = [flags, &line] { return run(*flags, line.text); }; });
+  CLI::App* e2e = add_bench_e2e(*sub, line);
+  sub->callback([sub, e2e, flags, &line] {
+    if (e2e->parsed()) {
+      for (const CLI::Option* o : sub->get_options()) {
+        if (o->count() > 0)
+          throw CLI::ValidationError(o->get_name() + " stands before e2e, wanted behind it");
+      }
+      return;
+    }
+    if (flags->op.empty()) throw CLI::RequiredError("OP");
+    line.run = [flags, &line] { return run(*flags, line.text); };
+  });
 }
 
 }  // namespace flashomni::tools

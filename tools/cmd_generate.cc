@@ -8,6 +8,7 @@
 #include "io/json.h"
 #include "pipelines/run_json.h"
 #include "tools/commands.h"
+#include "tools/memory_report.h"
 #include "tools/profile_text.h"
 #include "tools/progress.h"
 #include "tools/report_text.h"
@@ -38,10 +39,7 @@ nlohmann::json document(const std::string& command_line, const Runtime& runtime,
   doc["output"] = out;
   doc["seconds"] = result.seconds;
   doc.update(summary_json(result.report));
-  doc["memory"] = ledger_json(result.report.ledger);
-  doc["memory"]["activations"] = result.activation_bytes;
-  doc["memory"]["weights"] = runtime.pipeline->transformer().weight_bytes();
-  doc["memory"]["process_peak"] = process_peak_bytes();
+  doc["memory"] = memory_json(runtime, result);
   if (runtime.profiler) doc["profile"] = profile_json(runtime.profiler->rows());
   doc["per_step"] = steps_json(result.report);
   return doc;

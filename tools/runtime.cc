@@ -84,11 +84,17 @@ size_t process_peak_bytes() {
 
 Result<Runtime> open_runtime(const ModelFlags& flags, bool profile) {
   Runtime r;
+  r.program_bytes = process_peak_bytes();
   FO_ASSIGN_OR_RETURN(r.folder, find_model_folder(flags));
-  FO_ASSIGN_OR_RETURN(r.backend, open_backend(flags));
+  // Models run in f32, which the sparse kernels of the GPU do not take; asked for by name, it says
+  // so.
+  ModelFlags device = flags;
+  if (device.device == "auto") device.device = "cpu";
+  FO_ASSIGN_OR_RETURN(r.backend, open_backend(device));
   if (profile) r.profiler = std::make_unique<ProfilingBackend>(*r.backend);
   Backend& backend = profile ? *r.profiler : *r.backend;
   FO_ASSIGN_OR_RETURN(r.pipeline, TextToImagePipeline::load(backend, r.folder));
+  r.loading_peak_bytes = process_peak_bytes();
   return r;
 }
 

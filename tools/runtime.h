@@ -18,6 +18,8 @@ struct Runtime {
   std::unique_ptr<ProfilingBackend> profiler;  // between model and backend, if asked for
   std::string folder;
   std::unique_ptr<TextToImagePipeline> pipeline;  // after what it uses
+  size_t program_bytes = 0;                       // resident before anything was loaded
+  size_t loading_peak_bytes = 0;                  // most resident until everything was loaded
 };
 
 // The device that the flags ask for. kUnsupported when this build does not have it.

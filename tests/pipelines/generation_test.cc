@@ -134,7 +134,7 @@ TEST(Exactness, ZeroSparsityIsDenseBitForBit) {
 TEST(Exactness, SameBitsForAnyThreadCount) {
   const TextToImageRequest r = small_request();
   std::vector<float> first;
-  for (const int threads : {1, 2, 4}) {
+  for (const int threads : kSanitized ? std::vector{4, 1} : std::vector{1, 2, 4}) {
     World w = make_world(threads);
     const auto latents = run(w, r, std::move(*make_flashomni(flashomni_options()))).latents;
     if (first.empty()) first = latents;
@@ -143,6 +143,7 @@ TEST(Exactness, SameBitsForAnyThreadCount) {
 }
 
 TEST(Exactness, SameSeedSameBits) {
+  if (kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
   World& w = shared_world();
   const auto a = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
   const auto b = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
@@ -154,6 +155,7 @@ TEST(Exactness, SameSeedSameBits) {
 
 // GEMM-Q and GEMM-O only save work: switching them off changes rounding, not the result.
 TEST(Exactness, AblationsAgree) {
+  if (kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
   World& w = shared_world();
   const auto all = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
   ASSERT_GT(all.report.attention_sparsity, 0.1);

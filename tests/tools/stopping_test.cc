@@ -44,6 +44,7 @@ TEST_F(CliTest, ASecondCtrlCKillsAtOnce) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   ASSERT_TRUE(fs::exists(path("out")));
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // until it is in its first step
   ASSERT_EQ(kill(running_, SIGINT), 0);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   ASSERT_EQ(waitpid(running_, nullptr, WNOHANG), 0) << "it did not wait for its step to end";

@@ -28,6 +28,9 @@ class TokenEmbeddingEncoder {
 
   int max_length() const { return max_length_; }
   int hidden_size() const { return hidden_; }
+  size_t bytes() const {
+    return (token_embedding_.size() + position_embedding_.size()) * sizeof(float);
+  }
   // Refuses prompts of more than max_length() - 1 pieces, with both numbers.
   Result<EncodedPrompt> encode(const std::string& prompt) const;
 
