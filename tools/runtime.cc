@@ -73,7 +73,10 @@ Result<std::unique_ptr<Backend>> open_backend(const ModelFlags& flags) {
     auto cuda = make_backend("cuda", options);
     if (cuda.ok()) return cuda;
   }
-  return make_backend(flags.device == "auto" ? "cpu" : flags.device, options);
+  auto backend = make_backend(flags.device == "auto" ? "cpu" : flags.device, options);
+  if (backend.ok() || flags.device == "auto") return backend;
+  return Status(backend.status().code(),
+                "device is " + flags.device + ", but " + backend.status().message());
 }
 
 size_t process_peak_bytes() {

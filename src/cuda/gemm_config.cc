@@ -157,6 +157,19 @@ TensorMapDesc heads_map(const TensorView& v) {
   return desc;
 }
 
+TensorMapDesc rope_map(const TensorView& v) {
+  TensorMapDesc desc;
+  desc.data = v.data;
+  desc.dtype = v.dtype;
+  desc.rank = 2;
+  desc.size[0] = v.size(1);
+  desc.size[1] = v.size(0);
+  desc.stride_bytes[1] = stride_bytes(v, 0);
+  desc.box[0] = sm90::kGemmQRopeColumns;
+  desc.box[1] = sm90::kGemmQSlotRows;
+  return desc;
+}
+
 TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns) {
   const int64_t row = weight.in_features() * static_cast<int64_t>(dtype_bytes(weight.dtype()));
   TensorMapDesc desc;

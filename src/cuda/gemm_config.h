@@ -34,12 +34,15 @@ Status check_gemm_weight(const PackedWeight* weight, DType dtype, int64_t in, in
 // Symbols of a projection's rows; absent is fine, half of them is not.
 Status check_gemm_symbols(const SymbolsView& symbols, int64_t batch, int64_t heads, int64_t tokens);
 
-// ---- operands as the copy engine sees them; all with the 128-byte swizzle, 64 columns a box.
+// ---- operands as the copy engine sees them; all with the 128-byte swizzle, 128 bytes a
+// row of a box.
 
 // [B, M, K], boxes of `box_rows` rows.
 TensorMapDesc rows_map(const TensorView& v, int box_rows);
 // [B, N, H, d], boxes of 128 tokens of one head.
 TensorMapDesc heads_map(const TensorView& v);
+// cos or sin, [N, d / 2] of f32, boxes of 64 tokens by 32 columns.
+TensorMapDesc rope_map(const TensorView& v);
 // The weight, boxes of `columns` of its rows (columns of the result), in the order in which one
 // thread's accumulators are neighbours: see kernels/sm90/gemm_tile.cuh. Coordinates: column of k,
 // 0, 0, 0, group of 32 rows.

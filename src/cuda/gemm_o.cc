@@ -99,6 +99,8 @@ Status make_args(const Launcher& launcher, const GemmOParams& p, const TensorVie
                  const void* gemm_plan, sm90::GemmOArgs& args) {
   const CudaPackedWeight& weight = *cuda_weight(p.weight);
   FO_ASSIGN_OR_RETURN(args.weight, launcher.maps.get(weight_map(weight, sm90::kGemmOColumns)));
+  FO_ASSIGN_OR_RETURN(args.half_weight,
+                      launcher.maps.get(weight_map(weight, sm90::kGemmOColumns / 2)));
   args.batch = static_cast<int32_t>(features.size(0));
   args.tokens = static_cast<int32_t>(features.size(1));
   args.heads = static_cast<int32_t>(features.size(2));
@@ -133,6 +135,10 @@ Status make_args(const Launcher& launcher, const GemmOParams& p, const TensorVie
   args.out = p.out.data;
   args.out_batch_stride = p.out.stride[0];
   args.out_row_stride = p.out.stride[1];
+  if (p.residual) {
+    FO_ASSIGN_OR_RETURN(args.residual_rows,
+                        launcher.maps.get(rows_map(p.residual, sm90::kGemmORows)));
+  }
   args.residual = p.residual.data;
   args.residual_batch_stride = p.residual.stride[0];
   args.residual_row_stride = p.residual.stride[1];
@@ -145,7 +151,7 @@ Status launch(cudaStream_t stream, const Launcher& launcher, const TensorView& f
               const sm90::GemmOArgs& args) {
   const int64_t tiles =
       int64_t{1} * args.batch * args.num_tiles * args.column_tiles * std::max(1, args.num_written);
-  const int grid = static_cast<int>(std::min<int64_t>(launcher.sms, tiles));
+  const int grid = static_cast<int>(std::min<int64_t>(launcher.sms, 2 * tiles));  // halves
   return cuda_status(
       sm90::launch_gemm_o(args, features.dtype, static_cast<int>(features.size(3)), grid, stream),
       "launching GEMM-O");
@@ -179,6 +185,8 @@ Status gemm_o(cudaStream_t stream, const Launcher& launcher, const GemmOParams& 
   FO_ASSIGN_OR_RETURN(args.features[0], launcher.maps.get(heads_map(p.attn)));
   for (int m = 0; p.symbols && m < p.num_planes; ++m) {
     if (p.coefficients[m] == 0) continue;  // not read: it may hold anything
+    FO_ASSIGN_OR_RETURN(args.plane_rows[args.num_read],
+                        launcher.maps.get(rows_map(p.planes[m], sm90::kGemmORows)));
     args.planes[args.num_read++] = make_plane(p.planes[m], p.coefficients[m]);
   }
   return launch(stream, launcher, p.attn, args);

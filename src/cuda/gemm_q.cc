@@ -44,10 +44,9 @@ Status make_section(const Launcher& launcher, const GemmQParams& p, sm90::GemmQS
   s.rms_weight = p.rms_weight.as<float>();
   s.rms_eps = p.rms_eps;
   if (p.rope) {
-    s.cos_stride = p.rope.cos.stride[0];
-    s.sin_stride = p.rope.sin.stride[0];
-    s.cos = p.rope.cos.as<float>() + p.token_offset * s.cos_stride;
-    s.sin = p.rope.sin.as<float>() + p.token_offset * s.sin_stride;
+    s.rope = 1;
+    FO_ASSIGN_OR_RETURN(s.cos, launcher.maps.get(rope_map(p.rope.cos)));
+    FO_ASSIGN_OR_RETURN(s.sin, launcher.maps.get(rope_map(p.rope.sin)));
   }
   s.out = p.out.slice(1, p.token_offset, p.token_offset).data;
   s.out_batch_stride = p.out.stride[0];

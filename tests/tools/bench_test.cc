@@ -130,7 +130,9 @@ TEST_F(CliTest, ThePeakMemoryIsExplained) {
     const nlohmann::json memory = json("m.json")["memory"];
     const auto bytes = [&](const char* part) { return memory[part].get<int64_t>(); };
     EXPECT_GE(memory["explained_share"], 0.9) << memory.dump();
-    EXPECT_LE(memory["explained_share"], 1.1) << memory.dump();
+    // A build with CUDA starts with the pages of cuBLASLt, not all of which stay.
+    const bool with_cuda = bytes("program") > (int64_t{64} << 20);
+    EXPECT_LE(memory["explained_share"], with_cuda ? 1.25 : 1.1) << memory.dump();
     EXPECT_LE(bytes("loading_peak"), bytes("process_peak"));
     EXPECT_EQ(large, bytes("process_peak") > bytes("loading_peak")) << memory.dump();
     EXPECT_GE(bytes("explained"), bytes("program") + bytes("weights") + bytes("text_encoder") +

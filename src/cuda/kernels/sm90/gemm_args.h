@@ -19,6 +19,8 @@ constexpr int kGemmThreads = 384;
 // ---- GEMM-Q: tiles of 256 rows (four slots of 64, two query blocks of 128 or four of 64) by
 // ---- kGemmQColumns columns: one head, or two of 64.
 constexpr int kGemmQRows = 256;
+constexpr int kGemmQSlotRows = 64;
+constexpr int kGemmQRopeColumns = 32;  // of cos and sin in a box
 constexpr int gemm_q_columns(int head_dim) {
   return head_dim == 96 ? 96 : 128;
 }
@@ -34,12 +36,11 @@ struct GemmQSection {
   CUtensorMap weight;       // see weight_map() in gemm_config.h; box: the columns of a tile
   const float* bias;        // [heads * head_dim] or null
   const float* rms_weight;  // [head_dim] or null
-  const float* cos;         // of row 0 of x, [row][head_dim / 2]; or null
-  const float* sin;
-  int64_t cos_stride, sin_stride;
-  void* out;  // of row 0 of x
+  CUtensorMap cos, sin;     // see rope_map()
+  void* out;                // of row 0 of x
   int64_t out_batch_stride, out_row_stride, out_head_stride;
   float rms_eps;
+  int32_t rope;  // whether there are cos and sin
   int32_t heads;
   int32_t groups;  // of columns: tiles side by side
 };
@@ -70,9 +71,11 @@ struct GemmOPlane {
 };
 
 struct GemmOArgs {
-  CUtensorMap features[kGemmOMaxPlanes];  // [d, H, N, B], box 64 x 1 x 128 x 1
-  CUtensorMap mlp;                        // [Kmlp, M, B], box 64 x 128 x 1
-  CUtensorMap weight;                     // see weight_map(), box 256
+  CUtensorMap features[kGemmOMaxPlanes];    // [d, H, N, B], box 64 x 1 x 128 x 1
+  CUtensorMap mlp;                          // [Kmlp, M, B], box 64 x 128 x 1
+  CUtensorMap weight, half_weight;          // see weight_map(), boxes of 256 and 128 columns
+  CUtensorMap plane_rows[kGemmOMaxPlanes];  // those to be read: [width, N, B], box 64 x 128 x 1
+  CUtensorMap residual_rows;                // [width, M, B], box 64 x 128 x 1
   // Update form: planes to be written, each from its own features. Otherwise 0: planes to be read.
   int32_t num_written;
   int32_t num_read;  // those with a coefficient other than 0

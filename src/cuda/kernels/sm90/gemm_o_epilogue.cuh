@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What GEMM-O does with its sums: bias plane of the update form, or bias, result and gated
-// residual. Planes and residual are read 16 bytes a thread, one row of each thread at a time: while
-// one row is worked on, the next is on its way, and the first starts before the last products are
-// done.
+// What the sums of GEMM-O begin with, bias or a plane, and what becomes of them: bias plane of the
+// update form, or result and gated residual. Planes and residual come through the ring of the k
+// steps. Read from memory by the threads that add them, each cost as much as 5 k steps. To bring
+// them into L2 before that gains nothing: it takes 0.8 us a tile from the other loads.
 #pragma once
 
 #include "cuda/kernels/sm90/gemm_o_schedule.cuh"
@@ -16,15 +16,18 @@ constexpr int kGemmOSums = kGemmOColumns / 2;
 // The rows and columns of this thread in a tile: rows `row` and `row` + 8 of the joint sequence, in
 // each group of 32 columns the 8 from column + 32 * group.
 struct GemmOPlace {
-  int row, column;
+  int row, column, end_column;
   int batch;
   bool inside[2];  // in the segment
+  BoxParts parts;  // of a step of rows
 
-  __device__ __forceinline__ GemmOPlace(const GemmOArgs& p, const GemmOTile& at, int half) {
+  __device__ __forceinline__ GemmOPlace(const GemmOArgs& p, const GemmOTile& at, int half)
+      : parts(half * kSlotRows + 16 * static_cast<int>(threadIdx.x / 32 % 4)) {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int warp = static_cast<int>(threadIdx.x / 32 % 4);
     row = at.row + half * kSlotRows + 16 * warp + lane / 4;
     column = at.column + 8 * (lane % 4);
+    end_column = min(p.width, at.column + at.columns);
     batch = at.batch;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -44,126 +47,136 @@ __device__ __forceinline__ T* residual_row(const GemmOArgs& p, int batch, int ro
          (row - p.token_offset) * p.residual_row_stride;
 }
 
-// A row of each thread on its way from memory.
-struct GemmORow {
-  uint4 part[kGemmOGroups];
+// Steps of rows hold 128 columns: two boxes of 64.
+constexpr int kRowSteps = kGemmOColumns / 128;
+constexpr int kRowBoxBytes = kGemmORows * kRowBytes;
+
+// What a thread takes from such a step: its 8 columns in each of four groups of 32, in both rows.
+struct GemmORows {
+  uint4 part[4][2];
 };
 
-// Row r of the m-th tensor that the epilogue reads: the planes in order, then the residual. Null
-// past the end and outside the segment.
-template <class T>
-__device__ __forceinline__ const T* input_row(const GemmOArgs& p, const GemmOPlace& at, int m,
-                                              int r) {
-  if (!at.inside[r]) return nullptr;
-  const int row = at.row + 8 * r;
-  if (m < p.num_read) return plane_row<T>(p.planes[m], at.batch, row) + at.column;
-  if (m == p.num_read && p.residual) return residual_row<T>(p, at.batch, row) + at.column;
-  return nullptr;
+// Takes the next step of the ring.
+template <class Steps>
+__device__ __forceinline__ void take_rows(Steps& steps, const GemmOPlace& at, GemmORows& rows) {
+  const uint8_t* memory = steps.open();
+#pragma unroll
+  for (int g = 0; g < 4; g += 2) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      at.parts.read(memory + g / 2 * kRowBoxBytes, r, rows.part[g][r], rows.part[g + 1][r]);
+    }
+  }
+  steps.close();
 }
 
-template <class T>
-__device__ __forceinline__ void start_part(const GemmOArgs& p, const GemmOPlace& at, const T* row,
-                                           int g, GemmORow& next) {
-  if (row && at.column + 32 * g < p.width) {
-    next.part[g] = *reinterpret_cast<const uint4*>(row + 32 * g);
+// The sums begin with the bias.
+__device__ __forceinline__ void start_with_bias(float (&d)[kGemmOSums], const GemmOItem& item,
+                                                const GemmOPlace& at) {
+  const float* bias = item.bias + at.column - item.at.column;
+#pragma unroll
+  for (int g = 0; g < kGemmOGroups; ++g) {
+    float v[8];
+    load8(bias + 32 * g, v);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) d[accumulator(g, i / 8, i % 8)] = v[i % 8];
   }
 }
 
-template <class T>
-__device__ __forceinline__ void start_inputs(const GemmOArgs& p, const GemmOPlace& at,
-                                             GemmORow& next) {
-  const T* row = input_row<T>(p, at, 0, 0);
+// d = scale * plane, or += where it is not the first one.
+template <class T, bool kFirst, class Steps>
+__device__ __forceinline__ void take_plane(float (&d)[kGemmOSums], Steps& steps,
+                                           const GemmOPlace& at, int row_steps, float scale) {
 #pragma unroll
-  for (int g = 0; g < kGemmOGroups; ++g) start_part(p, at, row, g, next);
+  for (int j = 0; j < kRowSteps; ++j) {
+    if (j >= row_steps) break;
+    GemmORows rows;
+    take_rows(steps, at, rows);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      float v[8];
+      unpack8<T>(rows.part[k / 2][k % 2], v);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float& sum = d[accumulator(4 * j + k / 2, k % 2, i)];
+        sum = kFirst ? v[i] : fmaf(scale, v[i], sum);
+      }
+    }
+  }
+  if constexpr (kFirst) {
+    if (scale == 1) return;
+#pragma unroll
+    for (int i = 0; i < kGemmOSums; ++i) d[i] *= scale;
+  }
+}
+
+// All planes but the first, with which the sums began.
+template <class T, class Steps>
+__device__ __forceinline__ void add_planes(float (&d)[kGemmOSums], Steps& steps, const GemmOArgs& p,
+                                           const GemmOPlace& at, int row_steps) {
+#pragma unroll 1
+  for (int m = 1; m < p.num_read; ++m) {
+    take_plane<T, false>(d, steps, at, row_steps, p.planes[m].coefficient);
+  }
 }
 
 // planes[m] of the update form; the sums stay as they are.
 template <class T>
 __device__ __forceinline__ void store_plane(const float (&d)[kGemmOSums], const GemmOArgs& p,
                                             const GemmOItem& item, const GemmOPlace& at) {
-  const float* bias = item.bias + at.column - item.at.column;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (!at.inside[r]) continue;
     T* out = plane_row<T>(p.planes[item.at.plane], at.batch, at.row + 8 * r) + at.column;
 #pragma unroll
     for (int g = 0; g < kGemmOGroups; ++g) {
-      if (at.column + 32 * g >= p.width) continue;
+      if (at.column + 32 * g >= at.end_column) continue;
       float v[8];
-      load8(bias + 32 * g, v);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = d[accumulator(g, r, i)] + v[i];
+      for (int i = 0; i < 8; ++i) v[i] = d[accumulator(g, r, i)];
       store8(out + 32 * g, v);
     }
   }
 }
 
-// Sums + bias, in place. `next` holds the first input row and afterwards that of the residual.
-template <class T>
-__device__ __forceinline__ void add_bias(float (&d)[kGemmOSums], const GemmOArgs& p,
-                                         const GemmOItem& item, const GemmOPlace& at,
-                                         GemmORow& next) {
-  if (p.num_read == 0) {
-    const float* bias = item.bias + at.column - item.at.column;
-#pragma unroll
-    for (int g = 0; g < kGemmOGroups; ++g) {
-      float v[8];
-      load8(bias + 32 * g, v);
-#pragma unroll
-      for (int i = 0; i < 16; ++i) d[accumulator(g, i / 8, i % 8)] += v[i % 8];
-    }
-    return;
-  }
-#pragma unroll 1
-  for (int m = 0; m < p.num_read; ++m) {
-    const float scale = p.planes[m].coefficient;
+// out = y = the sums, residual += gate * y.
+template <class T, class Steps>
+__device__ __forceinline__ void store_result(const float (&d)[kGemmOSums], Steps& steps,
+                                             const GemmOArgs& p, const GemmOItem& item,
+                                             const GemmOPlace& at, int row_steps) {
+  if (p.out) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const T* row = input_row<T>(p, at, m + r, 1 - r);
+      T* out = static_cast<T*>(p.out) + at.batch * p.out_batch_stride +
+               (at.row + 8 * r - p.token_offset) * p.out_row_stride + at.column;
 #pragma unroll
       for (int g = 0; g < kGemmOGroups; ++g) {
         float v[8];
-        unpack8<T>(next.part[g], v);
-        start_part(p, at, row, g, next);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          float& sum = d[accumulator(g, r, i)];
-          sum = fmaf(scale, v[i], sum);
-        }
+        for (int i = 0; i < 8; ++i) v[i] = d[accumulator(g, r, i)];
+        if (at.inside[r] && at.column + 32 * g < at.end_column) store8_streaming(out + 32 * g, v);
       }
     }
   }
-}
-
-// y = sums + bias, out = y, residual += gate * y.
-template <class T>
-__device__ __forceinline__ void store_result(float (&d)[kGemmOSums], const GemmOArgs& p,
-                                             const GemmOItem& item, const GemmOPlace& at,
-                                             GemmORow& next) {
-  add_bias<T>(d, p, item, at, next);
+  if (!p.residual) return;
   const float* gates = item.gate + at.column - item.at.column;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int row = at.row + 8 * r;
-    T* out = static_cast<T*>(p.out) + at.batch * p.out_batch_stride +
-             (row - p.token_offset) * p.out_row_stride + at.column;
-    T* residual = residual_row<T>(p, at.batch, row) + at.column;
-    const T* next_row = r == 0 ? input_row<T>(p, at, p.num_read, 1) : nullptr;
+  for (int j = 0; j < kRowSteps; ++j) {
+    if (j >= row_steps) break;
+    GemmORows rows;
+    take_rows(steps, at, rows);
 #pragma unroll
-    for (int g = 0; g < kGemmOGroups; ++g) {
-      const bool stored = at.inside[r] && at.column + 32 * g < p.width;
-      float v[8];
+    for (int r = 0; r < 2; ++r) {
+      T* residual = residual_row<T>(p, at.batch, at.row + 8 * r) + at.column;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = d[accumulator(g, r, i)];
-      if (p.out && stored) store8(out + 32 * g, v);
-      if (!p.residual) continue;
-      float gate[8], sum[8];
-      load8(gates + 32 * g, gate);
-      unpack8<T>(next.part[g], sum);
+      for (int g = 4 * j; g < 4 * j + 4; ++g) {
+        float gate[8], sum[8];
+        load8(gates + 32 * g, gate);
+        unpack8<T>(rows.part[g % 4][r], sum);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) sum[i] = fmaf(gate[i], v[i], sum[i]);
-      if (stored) store8(residual + 32 * g, sum);
-      if (r == 0) start_part(p, at, next_row, g, next);
+        for (int i = 0; i < 8; ++i) sum[i] = fmaf(gate[i], d[accumulator(g, r, i)], sum[i]);
+        if (at.inside[r] && at.column + 32 * g < at.end_column) store8(residual + 32 * g, sum);
+      }
     }
   }
 }

@@ -3,7 +3,8 @@
 // Which CTA computes which tiles of GEMM-O. Row tiles come from the plan, most active heads first,
 // and all column tiles of a row tile (of a panel of them) are neighbours in the list, so that CTAs
 // at work share rows of A and columns of the weight. The list is dealt to and fro over the grid:
-// with falling costs no CTA is behind another by more than one tile.
+// with falling costs no CTA is behind another by more than one tile. If the last round is less than
+// half full, its tiles are cut in halves of 128 columns.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct GemmOTile {
   int batch;
   int tile;  // of the batch item
   int row;   // of the joint sequence
-  int column;
+  int column, columns;
   int first_pass, last_pass;
 };
 
@@ -33,6 +34,8 @@ struct GemmOItem {
   GemmOTile at;
   // Heads of each half of 64 rows in each pass; the load side takes those of either half.
   uint64_t heads[2][2][kGemmOHeadWords];
+  int count[2];  // heads that the load side takes in each pass
+  int alike;     // whether both halves want all of them
   alignas(16) float bias[kGemmOColumns];
   alignas(16) float gate[kGemmOColumns];
 };
@@ -122,10 +125,30 @@ __device__ __forceinline__ GemmOTile locate_tile(const GemmOArgs& p, const GemmO
   }
   at.row = p.tile_origin + at.tile * kGemmORows;
   at.column = (panel * p.panel + rest % width) * kGemmOColumns;
+  at.columns = kGemmOColumns;
   const bool wants_result = at.plane == 0 && (p.out || p.residual);
   at.first_pass = p.num_written > 0 ? kCached : kActive;
   at.last_pass = wants_result ? kActive : kCached;
   return at;
+}
+
+// The tile that this CTA computes in this round; false if there is none.
+__device__ __forceinline__ bool deal_tile(const GemmOArgs& p, const GemmOPicked& picked, int round,
+                                          GemmOTile& at) {
+  const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
+  const int tiles = p.batch * p.num_tiles * p.column_tiles * max(1, p.num_written);
+  const int place = round % 2 == 0 ? cta : grid - 1 - cta;
+  const int first = round * grid, left = tiles - first;
+  if (left < grid && 2 * left <= grid) {
+    if (place >= 2 * left) return false;
+    at = locate_tile(p, picked, first + place / 2);
+    at.columns = kGemmOColumns / 2;
+    at.column += place % 2 * at.columns;
+    return true;
+  }
+  if (place >= left) return false;  // rounds are full but for the last
+  at = locate_tile(p, picked, first + place);
+  return true;
 }
 
 // Word w of the heads of one half of a tile that a pass multiplies.
@@ -143,15 +166,27 @@ __device__ __forceinline__ uint64_t pass_heads(const GemmOArgs& p, const GemmOTi
   return pass == kActive ? active : all & ~active;
 }
 
-// Writes what the tile is to `item`, by a whole warp.
+// Writes what the tile is to `item`, except item.at, by a whole warp.
 template <class T>
 __device__ void describe_tile(const GemmOArgs& p, const GemmOTile& at, GemmOItem& item) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  if (lane == 0) item.at = at;
-  for (int k = lane; k < 4 * p.head_words; k += 32) {
-    const int w = k / 4, pass = k / 2 % 2, half = k % 2;
-    item.heads[pass][half][w] = pass_heads(p, at, pass, half, w);
+  int differ = 0;
+#pragma unroll
+  for (int pass = kCached; pass <= kActive; ++pass) {
+    int count = 0;
+    if (lane < p.head_words) {  // kGemmOHeadWords lanes at most
+      const uint64_t first = pass_heads(p, at, pass, 0, lane);
+      const uint64_t second = pass_heads(p, at, pass, 1, lane);
+      item.heads[pass][0][lane] = first;
+      item.heads[pass][1][lane] = second;
+      count = __popcll(first | second);
+      differ |= first != second;
+    }
+    count = __reduce_add_sync(kAllLanes, count);
+    if (lane == 0) item.count[pass] = count;
   }
+  differ = __any_sync(kAllLanes, differ);
+  if (lane == 0) item.alike = !differ;
   // In the dispatch form plane 0 holds the bias, rounded to T: it is rounded here too, so that a
   // layer without cached heads gives the dense result bit for bit.
   const bool with_bias = p.bias && at.plane == 0 && (!p.has_symbols || p.num_written > 0);

@@ -13,31 +13,49 @@ struct GemmQShared : GemmShared<kGemmQRows, gemm_q_columns(kHeadDim), GemmQItem>
   int blocks[kGemmQMaxUnits];  // active, of every unit of the sparse section
 };
 
+// Describes the tiles of this CTA, ahead of those who load and multiply them: to find one takes
+// longer than the ring of k steps lasts.
 template <int kHeadDim, class Shared>
-__device__ __forceinline__ void load_tiles(const GemmQArgs& p, Shared& s) {
-  const bool leader = threadIdx.x % 32 == 0;
+__device__ __forceinline__ void deal_tiles(const GemmQArgs& p, Shared& s) {
   GemmQSchedule schedule(p, s.blocks);
-  RingState<kStages> ring;
   RingState<kItems> items;
   GemmQTile tile;
-  while (schedule.next(tile)) {
+  for (;;) {
+    const bool more = schedule.next(tile);
     barrier_wait(&s.item_empty[items.stage], items.phase ^ 1);
     __syncwarp();
     GemmQItem& item = s.items[items.stage];
-    int box_rows;
-    const int boxes = describe_tile<kHeadDim>(p, tile, item, box_rows);
+    if (more) {
+      describe_tile<kHeadDim>(p, tile, item);
+    } else if (threadIdx.x % 32 == 0) {
+      item.section = GemmQItem::kEnd;
+    }
+    if (threadIdx.x % 32 == 0) barrier_arrive(&s.item_full[items.stage]);
+    if (!more) return;
+    items.advance();
+  }
+}
+
+template <int kHeadDim, class Shared>
+__device__ __forceinline__ void load_tiles(const GemmQArgs& p, Shared& s) {
+  const bool leader = threadIdx.x % 32 == 0;
+  RingState<kStages> ring;
+  RingState<kItems> items;
+  for (;;) {
+    barrier_wait(&s.item_full[items.stage], items.phase);
+    const GemmQItem& item = s.items[items.stage];
+    if (item.section == GemmQItem::kEnd) return;
+    const GemmQSection& section = p.sections[item.section];
+    const int boxes = item.boxes, box_rows = item.box_rows;
     int row[kGemmQSlots];
 #pragma unroll
     for (int j = 0; j < kGemmQSlots; ++j) {
-      row[j] = item.block[j] * box_rows - (tile.section < p.num_dense ? 0 : p.token_offset);
+      row[j] = item.block[j] * box_rows - (item.section < p.num_dense ? 0 : p.token_offset);
     }
     const int group = item.head * kHeadDim / 32;
     const int batch = item.batch;
-    if (leader) barrier_arrive(&s.item_full[items.stage]);
-    items.advance();
 
     const CUtensorMap* x = box_rows == 128 ? &p.x128 : &p.x64;
-    const CUtensorMap* weight = &p.sections[tile.section].weight;
     const int box_bytes = box_rows * kRowBytes;
     const uint32_t bytes = static_cast<uint32_t>(boxes * box_bytes + Shared::kBytesB);
     for (int k = 0; k < p.k_steps; ++k) {
@@ -51,16 +69,29 @@ __device__ __forceinline__ void load_tiles(const GemmQArgs& p, Shared& s) {
           if (j < boxes)
             tma_load_3d(stage.a + j * box_bytes, x, full, k * kGemmBlockK, row[j], batch);
         }
-        tma_load_5d(stage.b, weight, full, k * kGemmBlockK, 0, 0, 0, group);
+        tma_load_5d(stage.b, &section.weight, full, k * kGemmBlockK, 0, 0, 0, group);
       }
       ring.advance();
     }
-  }
-  barrier_wait(&s.item_empty[items.stage], items.phase ^ 1);
-  __syncwarp();
-  if (leader) {
-    s.items[items.stage].section = GemmQItem::kEnd;
-    barrier_arrive(&s.item_full[items.stage]);
+    for (int slot = 0; section.rope && slot < kGemmQSlots; ++slot) {
+      if (item.row[slot] == kNoRow) continue;
+      constexpr int kBoxes = kRopeBoxes<kHeadDim>;
+      wait_free(s, ring);
+      if (leader) {
+        uint8_t* memory = s.stages[ring.stage].a;
+        uint64_t* full = &s.full[ring.stage];
+        barrier_arrive_expect(full, 2 * kBoxes * kRopeBoxBytes);
+        const int token = p.token_offset + item.row[slot];
+        for (int b = 0; b < 2 * kBoxes; ++b) {
+          tma_load_2d(memory + b * kRopeBoxBytes, b < kBoxes ? &section.cos : &section.sin, full,
+                      b % kBoxes * kGemmQRopeColumns, token);
+        }
+      }
+      ring.advance();
+    }
+    __syncwarp();
+    if (leader) barrier_arrive(&s.item_empty[items.stage]);
+    items.advance();
   }
 }
 
@@ -72,24 +103,33 @@ __device__ __forceinline__ void multiply_tiles(const GemmQArgs& p, Shared& s, in
   for (;;) {
     barrier_wait(&s.item_full[items.stage], items.phase);
     const GemmQItem& item = s.items[items.stage];
-    if (item.section == GemmQItem::kEnd) return;
-    const float* rms_weight =
-        p.sections[item.section].rms_weight ? s.rms_weight[item.section] : nullptr;
-    // NOTE: not outside the loop, and not set: the first product overwrites them. Alive from tile
-    // to tile they would leave the epilogue too few registers.
+    const int index = uniform(item.section);
+    if (index == GemmQItem::kEnd) return;
+    const GemmQSection& section = p.sections[index];
+    const float* rms_weight = section.rms_weight ? s.rms_weight[index] : nullptr;
+    // NOTE: not outside the loop: alive from tile to tile they would leave the epilogue too few
+    // registers.
     float d[2][Shared::kColumns / 2];
-    steps.begin();
-    const bool first = item.row[warpgroup] != kNoRow, second = item.row[warpgroup + 2] != kNoRow;
+    const bool first = uniform(item.row[warpgroup]) != kNoRow;
+    const bool second = uniform(item.row[warpgroup + 2]) != kNoRow;
+    if (first) start_with_bias(d[0], item);
     if (second) {
-      for (int k = 0; k < p.k_steps; ++k) steps.template multiply<4, 2>(d);
+      start_with_bias(d[1], item);
+      steps.template multiply_all<2>(d, p.k_steps);
     } else if (first) {
-      for (int k = 0; k < p.k_steps; ++k) steps.template multiply<4, 1>(d);
+      steps.template multiply_all<1>(d, p.k_steps);
     } else {
       for (int k = 0; k < p.k_steps; ++k) steps.pass();
     }
-    steps.template finish<2>(d);
-    if (first) store_heads<T, kHeadDim>(d[0], p, item, warpgroup, rms_weight);
-    if (second) store_heads<T, kHeadDim>(d[1], p, item, warpgroup + 2, rms_weight);
+    // The rows of cos and sin of the other warpgroup's slots go by.
+    const auto pass_slot = [&](int slot) {
+      if (section.rope && uniform(item.row[slot]) != kNoRow) steps.pass();
+    };
+    if (warpgroup == 1) pass_slot(0);
+    if (first) store_heads<T, kHeadDim>(d[0], steps, p, section, item, warpgroup, rms_weight);
+    pass_slot(warpgroup == 0 ? 1 : 2);
+    if (second) store_heads<T, kHeadDim>(d[1], steps, p, section, item, warpgroup + 2, rms_weight);
+    if (warpgroup == 0) pass_slot(3);
     barrier_arrive(&s.item_empty[items.stage]);
     items.advance();
   }
@@ -102,7 +142,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   auto& s = *reinterpret_cast<GemmQShared<kHeadDim>*>(memory);
 
   if (threadIdx.x == 0) {
-    init_barriers(s);
+    init_barriers(s, 1);  // the loading warp
     prefetch_tensor_map(&p.x128);
     for (int i = 0; i < p.num_sections; ++i) prefetch_tensor_map(&p.sections[i].weight);
   }
@@ -118,10 +158,12 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   }
   __syncthreads();
 
-  const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x / 128), 0);
+  const int warpgroup = uniform(static_cast<int>(threadIdx.x / 128));
   if (warpgroup == 0) {
     registers_shrink<40>();
-    if (threadIdx.x < 32) load_tiles<kHeadDim>(p, s);
+    const int warp = uniform(static_cast<int>(threadIdx.x / 32));
+    if (warp == 0) load_tiles<kHeadDim>(p, s);
+    if (warp == 1) deal_tiles<kHeadDim>(p, s);
   } else {
     registers_grow<232>();
     multiply_tiles<T, kHeadDim>(p, s, warpgroup - 1);

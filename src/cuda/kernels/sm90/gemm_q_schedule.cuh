@@ -31,6 +31,7 @@ struct GemmQItem {
   int active;            // bit 2 * slot + h: head + h of this slot is wanted
   int row[kGemmQSlots];  // of x, first of the slot, may lie before the segment; kNoRow: none
   int block[kGemmQSlots];
+  int boxes, box_rows;  // blocks to be loaded, and rows of each
   alignas(16) float bias[128];
 };
 
@@ -209,11 +210,9 @@ class GemmQSchedule {
   int turn_ = 0;
 };
 
-// Writes what the tile is to `item`, by a whole warp. Returns the number of blocks of `box_rows`
-// rows that have to be loaded; item.block holds them.
+// Writes what the tile is to `item`, by a whole warp.
 template <int kHeadDim>
-__device__ int describe_tile(const GemmQArgs& p, const GemmQTile& tile, GemmQItem& item,
-                             int& box_rows) {
+__device__ void describe_tile(const GemmQArgs& p, const GemmQTile& tile, GemmQItem& item) {
   constexpr int kHeads = gemm_q_heads(kHeadDim);
   constexpr int kColumns = gemm_q_columns(kHeadDim);
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -221,7 +220,7 @@ __device__ int describe_tile(const GemmQArgs& p, const GemmQTile& tile, GemmQIte
   const bool dense = tile.section < p.num_dense;
   const int b = tile.unit / section.groups;
   const int head = tile.unit % section.groups * kHeads;
-  box_rows = dense ? 128 : p.block_rows;
+  const int box_rows = dense ? 128 : p.block_rows;
 
   int count = tile.count;
   if (dense) {
@@ -282,9 +281,10 @@ __device__ int describe_tile(const GemmQArgs& p, const GemmQTile& tile, GemmQIte
     item.batch = b;
     item.head = head;
     item.active = static_cast<int>(active);
+    item.boxes = count;
+    item.box_rows = box_rows;
   }
   __syncwarp();
-  return count;
 }
 
 }  // namespace flashomni::cuda::sm90

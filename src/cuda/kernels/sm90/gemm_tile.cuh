@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the sm_90a matrix products share: 384 threads of which one warp loads and two warpgroups
-// multiply, a ring of k steps of 64 columns, and a short ring of work items. Rows of A come in
-// slots of 64, one m64 product each; rows of B are columns of the result.
+// multiply, a ring of steps, and a short ring of work items. A step is 64 columns of k, or rows
+// that go into the sums in other ways: those come through the same ring, so that they are on their
+// way while k is walked. Rows of A come in slots of 64, one m64 product each; rows of B are columns
+// of the result.
 //
 // Both operands lie K-major with the 128-byte swizzle. The copy engine places the rows of every 32
 // of B so that a thread's accumulators are neighbours in memory: row 8j + 2q + e of shared memory
@@ -14,6 +16,7 @@
 #include <cstdint>
 
 #include "cuda/kernels/common/barrier.cuh"
+#include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/sm90/gemm_args.h"
 #include "cuda/kernels/sm90/wgmma.cuh"
 
@@ -22,9 +25,9 @@ namespace flashomni::cuda::sm90 {
 constexpr int kMathWarps = 8;
 constexpr int kMathThreads = 32 * kMathWarps;
 constexpr int kStages = 4;
-constexpr int kItems = 3;  // work items that may be known at a time
+constexpr int kItems = 4;  // work items that may be known at a time
 constexpr int kRowBytes = 2 * kGemmBlockK;
-constexpr int kSlotRows = 64;
+constexpr int kSlotRows = kGemmQSlotRows;
 constexpr int kSlotBytes = kSlotRows * kRowBytes;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
@@ -46,22 +49,37 @@ struct GemmShared {
   uint64_t item_full[kItems], item_empty[kItems];
 };
 
-// By one thread; then the CTA has to synchronise.
+// By one thread; then the CTA has to synchronise. `item_readers`: arrivals that give an item back,
+// besides those of the multiplying threads.
 template <class Shared>
-__device__ __forceinline__ void init_barriers(Shared& s) {
+__device__ __forceinline__ void init_barriers(Shared& s, int item_readers) {
   for (int i = 0; i < kStages; ++i) {
     barrier_init(&s.full[i], 1);
     barrier_init(&s.empty[i], kMathWarps);
   }
   for (int i = 0; i < kItems; ++i) {
     barrier_init(&s.item_full[i], 1);
-    barrier_init(&s.item_empty[i], kMathThreads);
+    barrier_init(&s.item_empty[i], kMathThreads + item_readers);
   }
   fence_barrier_init();
 }
 
-// The multiplying side of the ring of k steps, one a warpgroup: `kSlots` products of 64 x kColumns
-// from the slots first, first + stride, ...
+// A number that is the same in all lanes, such that the compiler knows it too.
+__device__ __forceinline__ int uniform(int n) {
+  return __reduce_max_sync(kAllLanes, n);
+}
+__device__ __forceinline__ uint64_t uniform(uint64_t n) {
+  const uint64_t high = __reduce_or_sync(kAllLanes, static_cast<unsigned>(n >> 32));
+  return high << 32 | __reduce_or_sync(kAllLanes, static_cast<unsigned>(n));
+}
+
+// The multiplying side of the ring, one a warpgroup: steps of k, each `kSlots` products of 64 x kN
+// from the slots first, first + stride, ..., and steps that bring other rows (open, close). The
+// accumulators start with what the epilogue would otherwise have to add.
+//
+// NOTE: in a loop of products, ring position and descriptors have to be values that the compiler
+// knows to be the same in all threads, hence uniform() before and around it. Otherwise each product
+// waits for their way to the uniform registers.
 template <class T, class Shared, int kSlots>
 class KSteps {
  public:
@@ -69,22 +87,17 @@ class KSteps {
 
   __device__ __forceinline__ KSteps(Shared& shared, int first_slot, int slot_stride)
       : shared_(shared),
-        a_(matrix_descriptor<Swizzle::k128B>(shared.stages[0].a + first_slot * kSlotBytes, 16,
-                                             1024)),
-        b_(matrix_descriptor<Swizzle::k128B>(shared.stages[0].b, 16, 1024)),
+        first_a_(first_slot * (kSlotBytes >> 4)),
         slot_stride_(static_cast<uint32_t>(slot_stride) * (kSlotBytes >> 4)) {}
 
-  // The next product overwrites the accumulators.
-  __device__ __forceinline__ void begin() { scale_ = 0; }
-  // Whether there was a product since.
-  __device__ __forceinline__ bool started() const { return scale_ != 0; }
-
-  // One step of k, of which the first 16 * kK16 columns count. kActive slots take part.
-  template <int kK16, int kActive>
+  // One step of k, of which the first 16 * kK16 columns count. kActive slots take part, and of B
+  // the first kN rows.
+  template <int kK16, int kActive, int kN = kColumns>
   __device__ __forceinline__ void multiply(float (&d)[kSlots][kColumns / 2]) {
     barrier_wait(&shared_.full[ring_.stage], ring_.phase);
-    const uint64_t offset = static_cast<uint64_t>(static_cast<uint32_t>(ring_.stage) *
-                                                  (sizeof(shared_.stages[0]) >> 4));
+    const auto& stage = shared_.stages[ring_.stage];
+    const uint64_t a = matrix_descriptor<Swizzle::k128B>(stage.a, 16, 1024) + first_a_;
+    const uint64_t b = matrix_descriptor<Swizzle::k128B>(stage.b, 16, 1024);
 #pragma unroll
     for (int m = 0; m < kActive; ++m) wgmma_keep(d[m]);
     wgmma_fence();
@@ -92,10 +105,9 @@ class KSteps {
     for (int k = 0; k < kK16; ++k) {
 #pragma unroll
       for (int m = 0; m < kActive; ++m) {
-        Wgmma<T, kColumns>::template ss<0>(d[m], a_ + offset + m * slot_stride_ + 2 * k,
-                                           b_ + offset + 2 * k, scale_);
+        auto& sums = reinterpret_cast<float(&)[kN / 2]>(d[m]);
+        Wgmma<T, kN>::template ss<0>(sums, a + m * slot_stride_ + 2 * k, b + 2 * k, 1);
       }
-      scale_ = 1;
     }
     wgmma_commit();
     wgmma_wait<1>();
@@ -104,14 +116,44 @@ class KSteps {
     ring_.advance();
   }
 
+  // n times one or more steps, to the end of their products. NOTE: the first time lies outside the
+  // loop: where sums that were set enter a loop of products, ptxas runs the products one by one.
+  template <int kActive, int kN = kColumns, class Step>
+  __device__ __forceinline__ void multiply_all(float (&d)[kSlots][kColumns / 2], int n,
+                                               Step&& step) {
+    if (n <= 0) return;
+    ring_.stage = uniform(ring_.stage);
+    ring_.phase = static_cast<uint32_t>(uniform(static_cast<int>(ring_.phase)));
+    first_a_ = uniform(first_a_);
+    step();
+    while (--n > 0) step();
+    finish<kActive>(d);
+  }
+  template <int kActive, int kN = kColumns>
+  __device__ __forceinline__ void multiply_all(float (&d)[kSlots][kColumns / 2], int n) {
+    multiply_all<kActive, kN>(d, n, [&] { multiply<4, kActive, kN>(d); });
+  }
+
   // Lets a step go by that this warpgroup does not need. A stage may be given back only after it
-  // was filled: an earlier arrival would count for the phase before.
+  // was filled: an earlier arrival would count for the phase before. REQUIRES: no products running.
   __device__ __forceinline__ void pass() {
+    open();
+    close();
+  }
+
+  // The memory of the next step, which is not one of k. REQUIRES: no products running.
+  __device__ __forceinline__ const uint8_t* open() {
     barrier_wait(&shared_.full[ring_.stage], ring_.phase);
+    return shared_.stages[ring_.stage].a;
+  }
+  // After the last read of it, by all threads.
+  __device__ __forceinline__ void close() {
+    __syncwarp();
     release(ring_.stage);
     ring_.advance();
   }
 
+ private:
   // Until all products are done.
   template <int kActive>
   __device__ __forceinline__ void finish(float (&d)[kSlots][kColumns / 2]) {
@@ -122,17 +164,15 @@ class KSteps {
     held_ = -1;
   }
 
- private:
   __device__ __forceinline__ void release(int stage) {
     if (threadIdx.x % 32 == 0) barrier_arrive(&shared_.empty[stage]);
   }
 
   Shared& shared_;
-  const uint64_t a_, b_;  // descriptors in stage 0
+  int first_a_;  // of the first slot in A, in the units of descriptors
   const uint32_t slot_stride_;
   RingState<kStages> ring_;
   int held_ = -1;  // the stage of the products still running, -1: none
-  int scale_ = 0;
 };
 
 // The loading side: waits until the next stage is free. By a whole warp.
@@ -142,10 +182,39 @@ __device__ __forceinline__ void wait_free(Shared& s, const RingState<kStages>& r
   __syncwarp();
 }
 
-// Brings memory into L2. A multiple of 16 bytes at a multiple of 16.
-__device__ __forceinline__ void prefetch_l2(const void* p, uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
-}
+// ---- rows that come through the ring: boxes of 128 bytes a row with the 128-byte swizzle
+
+// Where a thread finds its 16-byte parts of a box: rows lane / 4 + 8 r of 16, parts lane % 4 and 4
+// + lane % 4.
+class BoxParts {
+ public:
+  // `row`: of this warp's first row in the box, a multiple of 8.
+  __device__ __forceinline__ explicit BoxParts(int row) {
+    const uint32_t lane = threadIdx.x % 32, r = lane / 4 % 8;
+    // The two rows that eight lanes read at a time take their halves in opposite order: in the same
+    // order they would want the same banks.
+    swapped_ = r % 2 != 0;
+    at_ = (static_cast<uint32_t>(row) + r) * kRowBytes + ((lane % 4 + (swapped_ ? 4 : 0)) ^ r) * 16;
+  }
+  template <class Vector>
+  __device__ __forceinline__ void read(const uint8_t* box, int r, Vector& low, Vector& high) const {
+    static_assert(sizeof(Vector) == 16);
+    const Vector first = *reinterpret_cast<const Vector*>(box + r * 8 * kRowBytes + at_);
+    const Vector second = *reinterpret_cast<const Vector*>(box + r * 8 * kRowBytes + (at_ ^ 64));
+    low = select(swapped_, second, first);
+    high = select(swapped_, first, second);
+  }
+
+ private:
+  template <class Vector>
+  static __device__ __forceinline__ Vector select(bool c, const Vector& a, const Vector& b) {
+    Vector v;
+    v.x = c ? a.x : b.x, v.y = c ? a.y : b.y, v.z = c ? a.z : b.z, v.w = c ? a.w : b.w;
+    return v;
+  }
+  uint32_t at_;
+  bool swapped_;
+};
 
 // ---- 8 neighbouring results of one row
 
@@ -181,10 +250,19 @@ struct Packed<__half> {
 };
 
 template <class T>
+__device__ __forceinline__ uint4 pack8(const float (&v)[8]) {
+  return make_uint4(Packed<T>::pack(v[0], v[1]), Packed<T>::pack(v[2], v[3]),
+                    Packed<T>::pack(v[4], v[5]), Packed<T>::pack(v[6], v[7]));
+}
+
+template <class T>
 __device__ __forceinline__ void store8(T* p, const float (&v)[8]) {
-  *reinterpret_cast<uint4*>(p) =
-      make_uint4(Packed<T>::pack(v[0], v[1]), Packed<T>::pack(v[2], v[3]),
-                 Packed<T>::pack(v[4], v[5]), Packed<T>::pack(v[6], v[7]));
+  *reinterpret_cast<uint4*>(p) = pack8<T>(v);
+}
+// For what should not push the operands out of L2.
+template <class T>
+__device__ __forceinline__ void store8_streaming(T* p, const float (&v)[8]) {
+  __stcs(reinterpret_cast<uint4*>(p), pack8<T>(v));
 }
 
 template <class T>
