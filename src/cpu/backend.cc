@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/large_memory.h"
 #include "core/plan.h"
 #include "core/symbols_view.h"
 #include "cpu/attention.h"
@@ -28,13 +29,13 @@ namespace {
 
 class HostBuffer final : public Buffer {
  public:
-  explicit HostBuffer(size_t bytes) {
-    data_ = std::aligned_alloc(kAlignment, align_up(std::max<size_t>(1, bytes)));
+  explicit HostBuffer(size_t bytes) : memory_(allocate_memory(bytes)) {
+    data_ = memory_.get();
     bytes_ = bytes;
   }
-  ~HostBuffer() override { std::free(data_); }
-  HostBuffer(const HostBuffer&) = delete;
-  HostBuffer& operator=(const HostBuffer&) = delete;
+
+ private:
+  Memory memory_;
 };
 
 class CpuBackend final : public Backend {
@@ -205,15 +206,11 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-
   // Pooling and selection get no workspace from their caller; they need a few kilobytes a thread,
   // kept from the first call that needs them on.
   Status grow_scratch(size_t bytes) {
     if (bytes <= scratch_bytes_) return ok_status();
-    scratch_.reset(std::aligned_alloc(kAlignment, align_up(bytes)));
+    scratch_ = allocate_memory(bytes);
     scratch_bytes_ = scratch_ ? bytes : 0;
     if (scratch_) return ok_status();
     return out_of_memory("no memory for " + std::to_string(bytes) + " bytes of scratch");
@@ -226,7 +223,7 @@ class CpuBackend final : public Backend {
   const Isa isa_;
   ThreadPool pool_;
   const Context context_;
-  std::unique_ptr<void, Free> scratch_;
+  Memory scratch_;
   size_t scratch_bytes_ = 0;
 };
 

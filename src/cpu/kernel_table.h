@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/prefetch.h"
 #include "flashomni/ops.h"
 #include "flashomni/types.h"
 
@@ -124,9 +125,10 @@ struct KernelTable {
   // ---- products. `panel` columns of a packed right factor lie together, k-major.
   int panel;
   // c[rows][panel] = (accumulate ? c : 0) + the sum over spans of a * b, k ascending, one fused
-  // multiply-add each: the bits do not depend on how rows or k are split over calls.
+  // multiply-add each: the bits do not depend on how rows or k are split over calls. Meanwhile
+  // fetches what is `coming` (may be null) into L2.
   void (*gemm)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
-               bool accumulate);
+               bool accumulate, PrefetchQueue* coming);
   void (*epilogue)(const EpilogueArgs& args);
   void (*head_epilogue)(const HeadEpilogueArgs& args);
 

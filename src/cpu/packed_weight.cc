@@ -25,10 +25,6 @@ void pack_panel(const T* src, int64_t stride, int64_t cols, int64_t in, int64_t 
 
 }  // namespace
 
-void CpuPackedWeight::Free::operator()(void* p) const {
-  std::free(p);
-}
-
 Result<std::shared_ptr<const PackedWeight>> CpuPackedWeight::pack(const Context& context,
                                                                   const WeightDesc& desc) {
   FO_RETURN_IF_ERROR(check_weight_desc(desc));
@@ -47,7 +43,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuPackedWeight::pack(const Context&
   const size_t panel_bytes = static_cast<size_t>(packed->in_ * panel) * element;
   const size_t panels_bytes = align_up(static_cast<size_t>(num_panels) * panel_bytes);
   packed->bytes_ = panels_bytes + float_bytes(num_panels * panel);
-  packed->memory_.reset(std::aligned_alloc(kAlignment, packed->bytes_));
+  packed->memory_ = allocate_memory(packed->bytes_);
   if (!packed->memory_) {
     return out_of_memory("packing a weight needs " + std::to_string(packed->bytes_) + " bytes");
   }
@@ -81,11 +77,9 @@ Result<std::shared_ptr<const PackedWeight>> CpuPackedWeight::pack(const Context&
 
 const float* CpuPackedWeight::rows(int64_t panel_index, int64_t k, int64_t count,
                                    float* scratch) const {
-  const int64_t panel = kernels_->panel;
-  const char* src =
-      panels_ + static_cast<size_t>((panel_index * in_ + k) * panel) * dtype_bytes(dtype_);
+  const char* src = stored(panel_index, k);
   if (dtype_ == DType::kF32) return reinterpret_cast<const float*>(src);
-  kernels_->to_f32(dtype_, src, scratch, count * panel);
+  kernels_->to_f32(dtype_, src, scratch, count * kernels_->panel);
   return scratch;
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/large_memory.h"
 #include "cpu/context.h"
 #include "flashomni/ops.h"
 #include "flashomni/status.h"
@@ -38,12 +39,15 @@ class CpuPackedWeight final : public PackedWeight {
 
   // Rows [k, k + count) of a panel as f32: in place, or widened into `scratch` [count][panel].
   const float* rows(int64_t panel_index, int64_t k, int64_t count, float* scratch) const;
+  // Where they lie, and their bytes.
+  const char* stored(int64_t panel_index, int64_t k) const {
+    return panels_ + row_bytes(panel_index * in_ + k);
+  }
+  int64_t row_bytes(int64_t count) const {
+    return count * kernels_->panel * static_cast<int64_t>(dtype_bytes(dtype_));
+  }
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-
   const KernelTable* kernels_ = nullptr;
   DType dtype_ = DType::kF32;
   int64_t out_ = 0;
@@ -51,7 +55,7 @@ class CpuPackedWeight final : public PackedWeight {
   int64_t group_size_ = 0;
   int64_t panels_per_group_ = 0;
   size_t bytes_ = 0;
-  std::unique_ptr<void, Free> memory_;
+  Memory memory_;
   char* panels_ = nullptr;  // [num_panels][in][panel], dtype
   float* bias_ = nullptr;   // [num_panels][panel]
 };

@@ -15,6 +15,7 @@ namespace {
 constexpr int kMaxPlanes = GemmOParams::kMaxPlanes;
 // Accumulated tiles of a task: active heads, and in the update form one for each plane.
 constexpr int kMaxStreams = 1 + kMaxPlanes;
+constexpr int64_t kFloatBytes = sizeof(float);
 
 // Rows of f32 by (batch item, row), `row_stride` apart.
 struct Rows {
@@ -58,25 +59,36 @@ struct Projection {
   Rows gate;  // "row" 0 of each batch item
 };
 
+// Panels whose results leave together at the end of their rows: long enough stretches of a row for
+// memory, and short enough that it takes them while the next ones multiply.
+constexpr int64_t kFinishedPanels = 4;
+
 // Bias of planes that have none.
 alignas(kAlignment) constexpr float kZeros[kGroupColumns] = {};
 
 // Memory of one thread.
 struct Scratch {
-  float* tiles;    // [kMaxStreams][kGroupColumns / panel][kChunkRows][panel]
+  float* tiles;    // [streams][panels of the task][kChunkRows][panel]
   float* staged;   // [kChunkRows][kStageStride]
   float* widened;  // [kBlockK][panel]
 
   static size_t bytes(int panel) {
-    return float_bytes(kMaxStreams * kChunkRows * kGroupColumns) +
-           float_bytes(kChunkRows * kStageStride) + float_bytes(kBlockK * panel);
+    return float_bytes(kChunkRows * kGroupColumns) + float_bytes(kChunkRows * kStageStride) +
+           float_bytes(kBlockK * panel);
   }
   Scratch(void* memory, int panel) {
     Arena arena(memory);
-    tiles = arena.take<float>(kMaxStreams * kChunkRows * kGroupColumns);
+    tiles = arena.take<float>(kChunkRows * kGroupColumns);
     staged = arena.take<float>(kChunkRows * kStageStride);
     widened = arena.take<float>(kBlockK * panel);
   }
+};
+
+// What the thread will most likely do after a task.
+struct Following {
+  const char* weight = nullptr;  // its first features of its first panel
+  const float* rows = nullptr;   // and of its rows, if they are others than now
+  int64_t num_rows = 0;
 };
 
 // One task: a chunk of rows times a group of panels.
@@ -84,30 +96,39 @@ class ProjectionTask {
  public:
   ProjectionTask(const KernelTable& kernels, const Projection& p, const RowBlocks& blocks,
                  const Scratch& scratch, int64_t b, int64_t chunk, int64_t panel_begin,
-                 int64_t panel_end)
+                 int64_t panel_end, const Following& following)
       : kernels_(kernels),
         p_(p),
         scratch_(scratch),
         b_(b),
         panel_begin_(panel_begin),
-        panel_end_(panel_end) {
+        panel_end_(panel_end),
+        following_(following) {
     for (int64_t i = blocks.chunk_begin(chunk); i < blocks.chunk_end(chunk); ++i) {
       blocks_[num_blocks_++] = {blocks.begin(i), blocks.end(i), blocks.symbol_row(i)};
     }
   }
 
   void run() {
+    expect_results();
     const int streams = 1 + (p_.update ? p_.num_planes : 0);
-    // At most 64 heads at a time: a set of them is one word.
-    const int step = std::clamp(static_cast<int>(kBlockK / std::max(1, p_.head_dim)), 1, 64);
+    // A few heads at a time in all streams, which then find the weight in a cache.
+    const int step = static_cast<int>(std::max<int64_t>(1, kBlockK / std::max(1, p_.head_dim)));
     for (int h = 0; h < p_.heads; h += step) {
       const int end = std::min(p_.heads, h + step);
       for (int stream = 0; stream < streams; ++stream) add_heads(stream, h, end);
     }
+    const BlockSet all = (BlockSet{1} << num_blocks_) - 1;
     for (int64_t k = 0; k < p_.tail_width; k += kBlockK) {
-      add_tail(k, std::min(p_.tail_width, k + kBlockK));
+      multiply(0, all, p_.heads * int64_t{p_.head_dim} + k, std::min(kBlockK, p_.tail_width - k),
+               p_.tail.at(b_, 0) + k, p_.tail.row_stride);
     }
-    for (int i = 0; i < num_blocks_; ++i) finish(blocks_[i]);
+    for (int i = 0; i < num_blocks_; ++i) {
+      const Block& block = blocks_[i];
+      if (p_.update) store_planes(block);
+      if (block.finished) continue;
+      finish(block.begin, block.end - block.begin, block.started[0], panel_begin_, panel_end_);
+    }
   }
 
  private:
@@ -115,132 +136,168 @@ class ProjectionTask {
     int64_t begin, end;  // rows of the segment
     int64_t symbol_row;
     bool started[kMaxStreams] = {};  // whether the stream's tile holds anything yet
+    bool finished = false;
   };
-  // `length` features of the weight from `k` on; `source` has the first of them for row 0.
+  // Of the chunk, as bits.
+  using BlockSet = uint32_t;
+  // Neighbouring blocks [first, last).
   struct Run {
-    int64_t k;
-    int64_t length;
-    const float* source;
+    int first, last;
   };
 
   float* tile(int stream, int64_t panel, int64_t row) const {
-    const int64_t group = kGroupColumns / kernels_.panel;
-    return scratch_.tiles +
-           ((stream * group + panel - panel_begin_) * kChunkRows + row - blocks_[0].begin) *
-               kernels_.panel;
+    const int64_t index = stream * (panel_end_ - panel_begin_) + panel - panel_begin_;
+    return scratch_.tiles + (index * kChunkRows + row - blocks_[0].begin) * kernels_.panel;
   }
 
-  // Heads [begin, end) of block i that belong to the stream, as bits.
-  uint64_t heads_of(int stream, const Block& block, int begin, int end) const {
-    uint64_t set = 0;
-    for (int h = begin; h < end; ++h) {
+  // What finish() reads and writes is on its way during the products.
+  void expect_results() {
+    const int64_t row = blocks_[0].begin;
+    const int64_t rows = blocks_[num_blocks_ - 1].end - row;
+    const int64_t col = panel_begin_ * kernels_.panel;
+    const int64_t cols = std::min(panel_end_ * kernels_.panel, p_.weight->out_features()) - col;
+    int slot = PrefetchQueue::kResults;
+    const auto expect = [&](const Rows& r) {
+      if (!r || slot == PrefetchQueue::kResults + PrefetchQueue::kMostResults) return;
+      coming_.set(slot++, r.at(b_, row) + col, cols * kFloatBytes, rows,
+                  r.row_stride * kFloatBytes);
+    };
+    for (int m = 0; m < p_.num_planes; ++m) expect(p_.planes[m]);
+    expect(p_.residual);
+    expect(p_.out);
+  }
+
+  // The blocks in which a head belongs to the stream.
+  BlockSet blocks_of(int stream, int head) const {
+    BlockSet set = 0;
+    for (int i = 0; i < num_blocks_; ++i) {
       bool active = true;
       if (p_.symbols) {
         const ConstSymbolsView symbols(p_.symbols);
-        const int group = static_cast<int>(b_) * p_.heads + h;
-        active = get_bit(symbols.c_row(group), block.symbol_row);
+        const int group = static_cast<int>(b_) * p_.heads + head;
+        active = get_bit(symbols.c_row(group), blocks_[i].symbol_row);
       }
-      if (active == (stream == 0)) set |= uint64_t{1} << (h - begin);
+      if (active == (stream == 0)) set |= BlockSet{1} << i;
     }
     return set;
   }
 
   void add_heads(int stream, int begin, int end) {
     const Rows& source = p_.sources[stream == 0 ? 0 : stream - 1];
-    uint64_t sets[kMaxChunkBlocks];
-    for (int i = 0; i < num_blocks_; ++i) sets[i] = heads_of(stream, blocks_[i], begin, end);
-    for (int i = 0; i < num_blocks_;) {
-      // Neighbouring blocks with the same heads make one taller product.
-      int next = i + 1;
-      while (next < num_blocks_ && sets[next] == sets[i] &&
-             blocks_[next].started[stream] == blocks_[i].started[stream]) {
-        ++next;
+    for (int h = begin; h < end;) {
+      const BlockSet set = blocks_of(stream, h);
+      int next = h + 1;
+      // Heads side by side in memory and in the same blocks make one longer product.
+      while (next < end && p_.head_stride == p_.head_dim && blocks_of(stream, next) == set) ++next;
+      for (int64_t k = 0; set != 0 && k < int64_t{next - h} * p_.head_dim; k += kBlockK) {
+        multiply(stream, set, int64_t{h} * p_.head_dim + k,
+                 std::min(kBlockK, int64_t{next - h} * p_.head_dim - k),
+                 source.at(b_, 0) + h * p_.head_stride + k, source.row_stride);
       }
-      Run runs[64];
-      int num_runs = 0;
-      for (int h = 0; h < end - begin; ++h) {
-        if ((sets[i] >> h & 1) == 0) continue;
-        const int64_t k = int64_t{begin + h} * p_.head_dim;
-        Run* last = num_runs > 0 ? &runs[num_runs - 1] : nullptr;
-        if (last && last->k + last->length == k && p_.head_stride == p_.head_dim) {
-          last->length += p_.head_dim;
-        } else {
-          runs[num_runs++] = {k, p_.head_dim, source.at(b_, 0) + (begin + h) * p_.head_stride};
+      h = next;
+    }
+  }
+
+  // Blocks of the set that touch and have tiles in the same state; returns how many runs.
+  int runs_of(int stream, BlockSet set, Run* runs) const {
+    int count = 0;
+    for (int i = 0; i < num_blocks_; ++i) {
+      if ((set >> i & 1) == 0) continue;
+      if (count > 0 && runs[count - 1].last == i &&
+          blocks_[i - 1].started[stream] == blocks_[i].started[stream]) {
+        ++runs[count - 1].last;
+      } else {
+        runs[count++] = {i, i + 1};
+      }
+    }
+    return count;
+  }
+
+  // Adds features [k, k + length), length <= kBlockK, to the stream's tiles of a set of blocks;
+  // `source` has the first of them for row 0.
+  void multiply(int stream, BlockSet set, int64_t k, int64_t length, const float* source,
+                int64_t row_stride) {
+    Run runs[kMaxChunkBlocks];
+    const int num_runs = runs_of(stream, set, runs);
+    const int64_t origin = blocks_[0].begin;
+    const float* a = source + origin * row_stride;
+    int64_t lda = row_stride;
+    if (rows_collide(row_stride)) {
+      for (int i = 0; i < num_runs; ++i) {
+        const int64_t end = blocks_[runs[i].last - 1].end - origin;
+        for (int64_t r = blocks_[runs[i].first].begin - origin; r < end; ++r) {
+          std::memcpy(scratch_.staged + r * kStageStride, a + r * row_stride,
+                      static_cast<size_t>(length) * sizeof(float));
         }
       }
-      if (num_runs > 0) multiply(stream, i, next, source.row_stride, runs, num_runs);
-      i = next;
-    }
-  }
-
-  void add_tail(int64_t begin, int64_t end) {
-    const Run run{int64_t{p_.heads} * p_.head_dim + begin, end - begin, p_.tail.at(b_, 0) + begin};
-    for (int i = 0; i < num_blocks_;) {
-      int next = i + 1;
-      while (next < num_blocks_ && blocks_[next].started[0] == blocks_[i].started[0]) ++next;
-      multiply(0, i, next, p_.tail.row_stride, &run, 1);
-      i = next;
-    }
-  }
-
-  // Adds the runs' products to the stream's tiles of blocks [first, last).
-  void multiply(int stream, int first, int last, int64_t row_stride, const Run* runs,
-                int num_runs) {
-    const int64_t row = blocks_[first].begin;
-    const int rows = static_cast<int>(blocks_[last - 1].end - row);
-    GemmSpan spans[64];
-    int64_t lda = row_stride;
-    for (int i = 0; i < num_runs; ++i) {
-      spans[i] = {runs[i].source + row * row_stride, nullptr, runs[i].length};
-    }
-    if (rows_collide(row_stride)) {
-      stage(spans, num_runs, row_stride, rows);
+      a = scratch_.staged;
       lda = kStageStride;
     }
-    const bool accumulate = blocks_[first].started[stream];
+    expect_features(k + length, source + origin * row_stride + length, row_stride);
+    // The last product of its rows also finishes them, unless planes must be written first.
+    const bool finishes = k + length == p_.weight->in_features() && stream == 0 && !p_.update;
     for (int64_t panel = panel_begin_; panel < panel_end_; ++panel) {
-      float* widened = scratch_.widened;
+      const GemmSpan span{nullptr, p_.weight->rows(panel, k, length, scratch_.widened), length};
+      expect_weight(panel + 1, k, length);
       for (int i = 0; i < num_runs; ++i) {
-        spans[i].b = p_.weight->rows(panel, runs[i].k, runs[i].length, widened);
-        widened += runs[i].length * kernels_.panel;
+        const Block& block = blocks_[runs[i].first];
+        GemmSpan rows = span;
+        rows.a = a + (block.begin - origin) * lda;
+        const int height = static_cast<int>(blocks_[runs[i].last - 1].end - block.begin);
+        kernels_.gemm(&rows, 1, lda, height, tile(stream, panel, block.begin),
+                      block.started[stream], &coming_);
       }
-      kernels_.gemm(spans, num_runs, lda, rows, tile(stream, panel, row), accumulate);
+      const int64_t group = (panel - panel_begin_) / kFinishedPanels * kFinishedPanels;
+      const int64_t begin = panel_begin_ + group;
+      if (!finishes || panel + 1 < std::min(begin + kFinishedPanels, panel_end_)) continue;
+      for (int i = 0; i < num_runs; ++i) {
+        const int64_t row = blocks_[runs[i].first].begin;
+        finish(row, blocks_[runs[i].last - 1].end - row, true, begin, panel + 1);
+      }
     }
-    for (int i = first; i < last; ++i) blocks_[i].started[stream] = true;
+    for (int i = 0; i < num_blocks_; ++i) {
+      blocks_[i].started[stream] |= (set >> i & 1) != 0;
+      blocks_[i].finished |= finishes && (set >> i & 1) != 0;
+    }
   }
 
-  // Copies the spans' left factors side by side and points the spans there.
-  void stage(GemmSpan* spans, int num_spans, int64_t row_stride, int rows) const {
-    float* dst = scratch_.staged;
-    for (int i = 0; i < num_spans; ++i) {
-      for (int r = 0; r < rows; ++r) {
-        std::memcpy(dst + r * kStageStride, spans[i].a + r * row_stride,
-                    static_cast<size_t>(spans[i].k) * sizeof(float));
-      }
-      spans[i].a = dst;
-      dst += spans[i].k;
+  // Features [k, k + length) of a panel; after the last panel come the next features of the first.
+  void expect_weight(int64_t panel, int64_t k, int64_t length) {
+    const CpuPackedWeight& w = *p_.weight;
+    const char* next = w.stored(panel, k);
+    if (panel == panel_end_) {
+      const bool last = k + length == w.in_features();
+      next = last ? following_.weight : w.stored(panel_begin_, k + length);
+      length = std::min(kBlockK, last ? w.in_features() : w.in_features() - k - length);
     }
+    if (next) coming_.set(PrefetchQueue::kRightFactor, next, w.row_bytes(length));
   }
 
-  // Bias, planes, activation, output and residual of one block.
-  void finish(const Block& block) const {
-    const int64_t row = block.begin;
-    const int64_t col = panel_begin_ * kernels_.panel;
-    const int64_t col_end = std::min(panel_end_ * kernels_.panel, p_.weight->out_features());
-    const auto at = [&](const Rows& rows) { return rows ? rows.at(b_, row) + col : nullptr; };
+  // The left factor's features from k on, which lie at `source` for the first row. Heads come and
+  // go with the symbols, so only linear layers know what is next.
+  void expect_features(int64_t k, const float* source, int64_t row_stride) {
+    if (p_.heads > 0) return;
+    const int64_t in = p_.weight->in_features();
+    int64_t rows = blocks_[num_blocks_ - 1].end - blocks_[0].begin;
+    if (k == in) {
+      k = 0;
+      source = following_.rows;
+      rows = following_.num_rows;
+    }
+    coming_.set(PrefetchQueue::kLeftFactor, source, std::min(kBlockK, in - k) * kFloatBytes, rows,
+                row_stride * kFloatBytes);
+  }
+
+  // Bias, planes, activation, output and residual of some rows in panels [begin, end).
+  void finish(int64_t row, int64_t rows, bool has_product, int64_t begin, int64_t end) const {
+    const int64_t col = begin * kernels_.panel;
+    const auto at = [&](const Rows& r) { return r ? r.at(b_, row) + col : nullptr; };
     EpilogueArgs e;
+    e.c = has_product ? tile(0, begin, row) : nullptr;
     e.panel_stride = kChunkRows * kernels_.panel;
-    e.rows = static_cast<int>(block.end - row);
-    e.cols = static_cast<int>(col_end - col);
-    for (int m = 0; p_.update && m < p_.num_planes; ++m) {
-      e.c = block.started[1 + m] ? tile(1 + m, panel_begin_, row) : nullptr;
-      e.bias = m == 0 ? p_.weight->bias(panel_begin_) : kZeros;
-      e.out = at(p_.planes[m]);
-      e.out_stride = p_.planes[m].row_stride;
-      kernels_.epilogue(e);
-    }
-    e.c = block.started[0] ? tile(0, panel_begin_, row) : nullptr;
-    e.bias = p_.weight->bias(panel_begin_);
+    e.rows = static_cast<int>(rows);
+    e.cols = static_cast<int>(std::min(end * kernels_.panel, p_.weight->out_features()) - col);
+    e.bias = p_.weight->bias(begin);
     // The update's own output takes plane 0 just written: its forecast distance is 0.
     e.num_planes = p_.update ? 1 : p_.num_planes;
     for (int m = 0; m < e.num_planes; ++m) {
@@ -257,6 +314,23 @@ class ProjectionTask {
     if (e.out || e.residual) kernels_.epilogue(e);
   }
 
+  // The planes of an update, of one block.
+  void store_planes(const Block& block) const {
+    const int64_t col = panel_begin_ * kernels_.panel;
+    for (int m = 0; m < p_.num_planes; ++m) {
+      EpilogueArgs e;
+      e.c = block.started[1 + m] ? tile(1 + m, panel_begin_, block.begin) : nullptr;
+      e.panel_stride = kChunkRows * kernels_.panel;
+      e.rows = static_cast<int>(block.end - block.begin);
+      e.cols =
+          static_cast<int>(std::min(panel_end_ * kernels_.panel, p_.weight->out_features()) - col);
+      e.bias = m == 0 ? p_.weight->bias(panel_begin_) : kZeros;
+      e.out = p_.planes[m].at(b_, block.begin) + col;
+      e.out_stride = p_.planes[m].row_stride;
+      kernels_.epilogue(e);
+    }
+  }
+
   const KernelTable& kernels_;
   const Projection& p_;
   const Scratch& scratch_;
@@ -265,26 +339,48 @@ class ProjectionTask {
   const int64_t panel_end_;
   Block blocks_[kMaxChunkBlocks];
   int num_blocks_ = 0;
+  const Following following_;
+  PrefetchQueue coming_;
 };
 
 void run_projection(const Context& context, void* workspace, const Projection& p) {
   if (p.batch * p.rows == 0) return;
-  const RowBlocks blocks =
-      p.symbols ? RowBlocks(p.rows, p.token_offset, p.symbols.geometry.block_q) : RowBlocks(p.rows);
   const int panel = context.kernels.panel;
   const int64_t panels = p.weight->num_panels();
+  const int streams = 1 + (p.update ? p.num_planes : 0);
+  const int64_t most = kGroupColumns / panel / streams;
+  const int64_t chunk_rows =
+      rows_per_chunk(p.rows, p.batch * ceil_div(panels, most), context.pool.size());
+  const RowBlocks blocks =
+      p.symbols ? RowBlocks(p.rows, chunk_rows, p.token_offset, p.symbols.geometry.block_q)
+                : RowBlocks(p.rows, chunk_rows);
   const int64_t chunks = p.batch * blocks.num_chunks();
-  const int64_t group = items_per_task(panels, kGroupColumns / panel, chunks, context.pool.size());
+  const int64_t group = items_per_task(panels, most, chunks, context.pool.size());
   const int64_t groups = ceil_div(panels, group);
   const size_t scratch_bytes = Scratch::bytes(panel);
   char* scratch_base = Arena(workspace).take<char>(0);
+  const int64_t tasks = chunks * groups;
+  const auto following = [&](int64_t task) {
+    const int64_t next = task + context.pool.size();
+    Following f;
+    if (next >= tasks || p.heads > 0) return f;
+    f.weight = p.weight->stored(next % groups * group, 0);
+    if (next / groups != task / groups) {
+      const int64_t chunk = next / groups % blocks.num_chunks();
+      const int64_t row = blocks.begin(blocks.chunk_begin(chunk));
+      f.rows = p.tail.at(next / groups / blocks.num_chunks(), row);
+      f.num_rows = blocks.end(blocks.chunk_end(chunk) - 1) - row;
+    }
+    return f;
+  };
   // Row chunks outermost: the rows of a chunk stay in cache for its panel groups.
-  context.pool.run(chunks * groups, [&](int64_t task, int worker) {
+  context.pool.run(tasks, [&](int64_t task, int worker) {
     const int64_t chunk = task / groups;
     const int64_t begin = task % groups * group;
     const Scratch scratch(scratch_base + scratch_bytes * static_cast<size_t>(worker), panel);
     ProjectionTask(context.kernels, p, blocks, scratch, chunk / blocks.num_chunks(),
-                   chunk % blocks.num_chunks(), begin, std::min(panels, begin + group))
+                   chunk % blocks.num_chunks(), begin, std::min(panels, begin + group),
+                   following(task))
         .run();
   });
 }

@@ -12,31 +12,42 @@
 namespace flashomni::cpu {
 
 // Rows handled together, so that a panel of the weight is used that often once it is in a cache.
-inline constexpr int64_t kChunkRows = 128;
+inline constexpr int64_t kChunkRows = 256;
 // Most symbol blocks in a chunk: blocks of 32.
-inline constexpr int kMaxChunkBlocks = 4;
+inline constexpr int kMaxChunkBlocks = kChunkRows / 32;
 // Stretch of k: a panel's [kBlockK][panel] then fits L1 beside a tile of rows.
 inline constexpr int64_t kBlockK = 256;
-// Columns of the accumulated tile of a task.
-inline constexpr int64_t kGroupColumns = 256;
+// Columns of all accumulated tiles of a task: staged rows are used for that many.
+inline constexpr int64_t kGroupColumns = 512;
 // Distance of staged rows: kBlockK plus a cache line, to spread rows over the cache sets.
 inline constexpr int64_t kStageStride = kBlockK + 16;
 
+// Tasks a thread should get, so that threads finish together.
+inline constexpr int64_t kTasksPerThread = 5;
+
+// Rows of a chunk, at most kChunkRows: fewer when `others` (tasks for the same rows) are too few to
+// keep all threads busy, but not so few that a panel of the weight is used too little.
+inline int64_t rows_per_chunk(int64_t rows, int64_t others, int threads) {
+  constexpr int64_t kFew = 112;
+  const int64_t wanted = ceil_div(kTasksPerThread * threads, others);
+  return std::clamp(ceil_div(rows, wanted), kFew, kChunkRows);
+}
+
 // The rows [0, rows) of a segment, cut at symbol block boundaries of the joint sequence, in chunks
-// of up to kChunkRows.
+// of up to `chunk_rows`.
 class RowBlocks {
  public:
   // Without symbols: nearly equal pieces.
-  explicit RowBlocks(int64_t rows)
-      : RowBlocks(rows, 0, ceil_div(rows, ceil_div(rows, kChunkRows))) {}
+  RowBlocks(int64_t rows, int64_t chunk_rows)
+      : RowBlocks(rows, chunk_rows, 0, ceil_div(rows, ceil_div(rows, chunk_rows))) {}
   // With symbols: blocks of `block` tokens; row 0 is token `offset`.
-  RowBlocks(int64_t rows, int64_t offset, int64_t block)
+  RowBlocks(int64_t rows, int64_t chunk_rows, int64_t offset, int64_t block)
       : rows_(rows),
         offset_(offset),
         block_(block),
         first_(offset / block),
         count_(ceil_div(offset + rows, block) - first_),
-        per_chunk_(std::max<int64_t>(1, kChunkRows / block)) {}
+        per_chunk_(std::max<int64_t>(1, chunk_rows / block)) {}
 
   int64_t count() const { return count_; }
   // Symbol row of block i.
@@ -60,7 +71,6 @@ class RowBlocks {
 // How many of `items` consecutive items one task takes, given how many fit at most: fewer when that
 // would leave the threads short of tasks.
 inline int64_t items_per_task(int64_t items, int64_t most, int64_t other_tasks, int threads) {
-  constexpr int64_t kTasksPerThread = 8;
   const int64_t wanted = ceil_div(kTasksPerThread * threads, std::max<int64_t>(1, other_tasks));
   const int64_t groups = std::max(ceil_div(items, most), std::min(items, wanted));
   return ceil_div(items, groups);

@@ -131,7 +131,7 @@ TEST_P(KernelsTest, ProductIsOneAscendingChainHoweverItIsCut) {
     const std::vector<float> b = random_floats(k * panel, 2);
     std::vector<float> whole(static_cast<size_t>(rows * panel), kNan);
     const GemmSpan all{a.data(), b.data(), k};
-    kernels().gemm(&all, 1, lda, rows, whole.data(), false);
+    kernels().gemm(&all, 1, lda, rows, whole.data(), false, nullptr);
     for (int r = 0; r < rows; ++r) {
       for (int j = 0; j < panel; ++j) {
         ASSERT_EQ(whole[size_t(r * panel + j)],
@@ -145,8 +145,10 @@ TEST_P(KernelsTest, ProductIsOneAscendingChainHoweverItIsCut) {
     const GemmSpan rest[] = {{a.data() + 5, b.data() + 5 * panel, 20},
                              {a.data(), b.data(), 0},
                              {a.data() + 25, b.data() + 25 * panel, k - 25}};
-    kernels().gemm(&first, 1, lda, rows, cut.data(), false);
-    kernels().gemm(rest, 3, lda, rows, cut.data(), true);
+    kernels().gemm(&first, 1, lda, rows, cut.data(), false, nullptr);
+    PrefetchQueue coming;
+    coming.set(PrefetchQueue::kResults, whole.data(), 4 * panel, rows, 4 * panel);
+    kernels().gemm(rest, 3, lda, rows, cut.data(), true, &coming);
     ASSERT_EQ(std::memcmp(whole.data(), cut.data(), whole.size() * sizeof(float)), 0) << rows;
   }
 }
@@ -309,16 +311,55 @@ TEST_P(KernelsTest, PackedWeightsHoldEveryColumnOnceAndZerosElsewhere) {
   }
 }
 
+TEST(PrefetchQueueTest, GivesEveryByteOnceInTheOrderOfNeed) {
+  PrefetchQueue queue;
+  alignas(64) char memory[4096];
+  queue.set(PrefetchQueue::kResults, memory, 100, 3, 200);
+  queue.set(PrefetchQueue::kRightFactor, memory + 2048, 300);
+  std::vector<int> seen(sizeof(memory));
+  int64_t last = 1;
+  for (int call = 0; call < 100 && last > 0; ++call) {
+    const PrefetchStream stream = queue.take(2, memory);
+    last = stream.step;
+    if (last == 0) break;
+    ASSERT_LE(stream.step, 64);
+    for (int64_t i = 0; i < 2 * stream.step; ++i) ++seen[size_t(stream.at - memory + i)];
+    if (call == 0) {
+      ASSERT_EQ(stream.at, memory + 2048);
+    }
+  }
+  ASSERT_EQ(last, 0);
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const bool wanted = (i < 600 && i % 200 < 100) || (i >= 2048 && i < 2348);
+    ASSERT_EQ(seen[i], wanted) << i;
+  }
+}
+
+TEST(RowBlocksTest, ChunksAreManyEnoughForTheThreadsAndNotTooSmall) {
+  for (const int64_t rows : {1, 100, 1088, 4608, 33000}) {
+    for (const int64_t others : {1, 3, 100}) {
+      for (const int threads : {1, 2, 64}) {
+        const int64_t most = rows_per_chunk(rows, others, threads);
+        ASSERT_LE(most, kChunkRows);
+        ASSERT_TRUE(most == 112 || ceil_div(rows, most) * others >= kTasksPerThread * threads ||
+                    most == kChunkRows)
+            << rows << ", " << others << ", " << threads;
+      }
+    }
+  }
+}
+
 TEST(RowBlocksTest, CutsSegmentsAtSymbolBlocks) {
   for (const int64_t block : {32, 64, 128}) {
     for (int64_t offset = 0; offset < 140; offset += 7) {
       for (const int64_t rows : {1, 31, 32, 64, 65, 127, 200, 513}) {
-        const RowBlocks blocks(rows, offset, block);
+        const int64_t most = rows % 2 == 0 ? kChunkRows : 112;
+        const RowBlocks blocks(rows, most, offset, block);
         int64_t row = 0;
         for (int64_t chunk = 0; chunk < blocks.num_chunks(); ++chunk) {
           const int64_t first = blocks.chunk_begin(chunk), last = blocks.chunk_end(chunk);
           ASSERT_LE(last - first, kMaxChunkBlocks);
-          ASSERT_LE(blocks.end(last - 1) - blocks.begin(first), kChunkRows);
+          ASSERT_LE(blocks.end(last - 1) - blocks.begin(first), std::max(most, block));
           for (int64_t i = first; i < last; ++i) {
             ASSERT_EQ(blocks.begin(i), row);
             ASSERT_GT(blocks.end(i), row);
@@ -335,7 +376,7 @@ TEST(RowBlocksTest, CutsSegmentsAtSymbolBlocks) {
 
 TEST(RowBlocksTest, CutsDenseRowsIntoNearlyEqualChunks) {
   for (int64_t rows = 1; rows < 700; ++rows) {
-    const RowBlocks blocks(rows);
+    const RowBlocks blocks(rows, kChunkRows);
     ASSERT_EQ(blocks.num_chunks(), ceil_div(rows, kChunkRows));
     ASSERT_EQ(blocks.end(blocks.count() - 1), rows);
     for (int64_t i = 1; i < blocks.count(); ++i) ASSERT_EQ(blocks.begin(i), blocks.end(i - 1));

@@ -12,10 +12,12 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "cpu/kernel_table.h"
 #include "cpu/kernels/simd-inl.h"
+#include "cpu/prefetch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace flashomni::cpu::HWY_NAMESPACE {
@@ -42,89 +44,130 @@ inline constexpr int kPanel = kPanelVectors * kLanes;
 // k.
 enum class LeftLayout { kRowMajor, kColumnMajor };
 
-// One tile of R rows. c is [R][kPanel].
+// Steps of k in the body of the loop: pointers then advance rarely.
+inline constexpr int kUnroll = 4;
+// A tile fetches one line for every so many of them.
+inline constexpr int kStepsPerFetch = 2;
+
+// One tile of R rows.
 template <int R, LeftLayout kLayout>
-HWY_NOINLINE void gemm_tile(const GemmSpan* spans, int num_spans, int64_t row_offset, int64_t lda,
-                            float* c, bool accumulate) {
-  const F32 d;
-  VF acc[R][kPanelVectors];
-  if (accumulate) {
+struct GemmTile {
+  // Row pointers in groups of four: base + {0, 1, 2, 3} * lda are addressing modes, more pointers
+  // would not fit the general registers.
+  static constexpr int kPointers = kLayout == LeftLayout::kRowMajor ? (R + 3) / 4 : 1;
+
+  // acc += a * b at step u after the pointers.
+  static HWY_INLINE void step(VF (&acc)[R][kPanelVectors], const float* const (&a)[kPointers],
+                              const float* b, int64_t lda, int u) {
+    const F32 d;
+    VF row[kPanelVectors];
+    FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) row[v] =
+        hn::LoadU(d, b + u * kPanel + v * kLanes);
     FO_UNROLL for (int r = 0; r < R; ++r) {
+      const float* element =
+          kLayout == LeftLayout::kRowMajor ? a[r / 4] + (r % 4) * lda + u : a[0] + u * lda + r;
+      const VF x = hn::Set(d, *element);
       FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
-        acc[r][v] = hn::LoadU(d, c + r * kPanel + v * kLanes);
+        acc[r][v] = hn::MulAdd(x, row[v], acc[r][v]);
       }
     }
-  } else {
-    FO_UNROLL for (int r = 0; r < R; ++r) {
-      FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) acc[r][v] = hn::Zero(d);
-    }
   }
-  for (int s = 0; s < num_spans; ++s) {
-    const float* HWY_RESTRICT b = spans[s].b;
-    const float* b_end = b + spans[s].k * kPanel;
-    const float* a0 = spans[s].a + row_offset;
-    // Row pointers in groups of four: base + {0, 1, 2, 3} * lda are addressing modes, more pointers
-    // would not fit the general registers.
-    const float* a[(R + 3) / 4];
-    FO_UNROLL for (int g = 0; g < (R + 3) / 4; ++g) a[g] = a0 + g * 4 * lda;
-    for (; b != b_end; b += kPanel) {
-      VF row[kPanelVectors];
-      FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) row[v] = hn::LoadU(d, b + v * kLanes);
+
+  // c is [R][kPanel]. `fetch` advances over all spans.
+  template <bool kFetches>
+  static HWY_NOINLINE void run(const GemmSpan* spans, int num_spans, int64_t row_offset,
+                               int64_t lda, float* c, bool accumulate, PrefetchStream fetch) {
+    const F32 d;
+    VF acc[R][kPanelVectors];
+    if (accumulate) {
       FO_UNROLL for (int r = 0; r < R; ++r) {
-        const float* element = kLayout == LeftLayout::kRowMajor ? a[r / 4] + (r % 4) * lda : a0 + r;
-        const VF x = hn::Set(d, *element);
         FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
-          acc[r][v] = hn::MulAdd(x, row[v], acc[r][v]);
+          acc[r][v] = hn::LoadU(d, c + r * kPanel + v * kLanes);
         }
       }
-      if constexpr (kLayout == LeftLayout::kRowMajor) {
-        FO_UNROLL for (int g = 0; g < (R + 3) / 4; ++g)++ a[g];
-      } else {
-        a0 += lda;
+    } else {
+      FO_UNROLL for (int r = 0; r < R; ++r) {
+        FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) acc[r][v] = hn::Zero(d);
+      }
+    }
+    for (int s = 0; s < num_spans; ++s) {
+      const float* HWY_RESTRICT b = spans[s].b;
+      const int64_t k = spans[s].k;
+      const float* a[kPointers];
+      FO_UNROLL for (int g = 0; g < kPointers; ++g) a[g] = spans[s].a + row_offset + g * 4 * lda;
+      const int64_t advance = kLayout == LeftLayout::kRowMajor ? 1 : lda;
+      for (const float* end = b + (k - k % kUnroll) * kPanel; b != end; b += kUnroll * kPanel) {
+        FO_UNROLL for (int u = 0; u < kUnroll; ++u) {
+          if constexpr (kFetches) {
+            if (u % kStepsPerFetch == 0) {
+              __builtin_prefetch(fetch.at, 0, 2);
+              fetch.at += fetch.step;
+            }
+          }
+          step(acc, a, b, lda, u);
+        }
+        FO_UNROLL for (int g = 0; g < kPointers; ++g) a[g] += kUnroll * advance;
+      }
+      for (const float* end = b + k % kUnroll * kPanel; b != end; b += kPanel) {
+        step(acc, a, b, lda, 0);
+        FO_UNROLL for (int g = 0; g < kPointers; ++g) a[g] += advance;
+      }
+    }
+    FO_UNROLL for (int r = 0; r < R; ++r) {
+      FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+        hn::StoreU(acc[r][v], d, c + r * kPanel + v * kLanes);
       }
     }
   }
-  FO_UNROLL for (int r = 0; r < R; ++r) {
-    FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
-      hn::StoreU(acc[r][v], d, c + r * kPanel + v * kLanes);
-    }
-  }
-}
+};
 
-using GemmTileFn = void (*)(const GemmSpan*, int, int64_t, int64_t, float*, bool);
+using GemmTileFn = void (*)(const GemmSpan*, int, int64_t, int64_t, float*, bool, PrefetchStream);
 
-// gemm_tile for 1..kMaxRows rows, by row count.
-template <LeftLayout kLayout, int... kRowsMinusOne>
+// GemmTile::run for 1..kMaxRows rows, by row count.
+template <LeftLayout kLayout, bool kFetches, int... kRowsMinusOne>
 constexpr auto make_gemm_tiles(std::integer_sequence<int, kRowsMinusOne...>) {
   struct Tiles {
     GemmTileFn by_rows[sizeof...(kRowsMinusOne) + 1];
   };
-  return Tiles{{nullptr, &gemm_tile<kRowsMinusOne + 1, kLayout>...}};
+  return Tiles{{nullptr, &GemmTile<kRowsMinusOne + 1, kLayout>::template run<kFetches>...}};
 }
 
-template <LeftLayout kLayout>
+template <LeftLayout kLayout, bool kFetches>
 inline constexpr auto kGemmTiles =
-    make_gemm_tiles<kLayout>(std::make_integer_sequence<int, kMaxRows>());
+    make_gemm_tiles<kLayout, kFetches>(std::make_integer_sequence<int, kMaxRows>());
 
 // Any number of rows, cut into tiles of nearly equal height (a last tile of one or two rows would
-// wait for latency). Calls before_tile() before each.
+// wait for latency). before_tile() is called before each and says what the tile is to fetch, or
+// nothing (void).
 template <LeftLayout kLayout, class F>
 HWY_INLINE void gemm_rows(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
                           bool accumulate, const F& before_tile) {
+  constexpr bool kFetches = !std::is_void_v<decltype(before_tile())>;
   const int tiles = (rows + kMaxRows - 1) / kMaxRows;
   for (int t = 0, row = 0; t < tiles; ++t) {
     const int height = (rows - row + (tiles - t) - 1) / (tiles - t);
     const int64_t offset = kLayout == LeftLayout::kRowMajor ? row * lda : row;
-    before_tile();
-    kGemmTiles<kLayout>.by_rows[height](spans, num_spans, offset, lda, c + int64_t{row} * kPanel,
-                                        accumulate);
+    PrefetchStream fetch{};
+    if constexpr (kFetches) {
+      fetch = before_tile();
+    } else {
+      before_tile();
+    }
+    kGemmTiles<kLayout, kFetches>.by_rows[height](spans, num_spans, offset, lda,
+                                                  c + int64_t{row} * kPanel, accumulate, fetch);
     row += height;
   }
 }
 
 HWY_INLINE void gemm(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
-                     bool accumulate) {
-  gemm_rows<LeftLayout::kRowMajor>(spans, num_spans, lda, rows, c, accumulate, [] {});
+                     bool accumulate, PrefetchQueue* coming) {
+  int64_t lines = 0;
+  for (int s = 0; s < num_spans; ++s) lines += spans[s].k / kUnroll * (kUnroll / kStepsPerFetch);
+  // An idle tile fetches a line that is there: cheaper than a second loop that fetches none.
+  gemm_rows<LeftLayout::kRowMajor>(spans, num_spans, lda, rows, c, accumulate, [&]() HWY_ATTR {
+    return coming ? coming->take(lines, spans)
+                  : PrefetchStream{reinterpret_cast<const char*>(spans), 0};
+  });
 }
 
 }  // namespace flashomni::cpu::HWY_NAMESPACE
