@@ -50,6 +50,12 @@ class KvRuns {
   int64_t position_ = 0;
 };
 
+// A query block of a head.
+struct Item {
+  int64_t group = -1;  // batch item * heads + head; -1: none
+  int64_t block = 0;
+};
+
 class Attention {
  public:
   Attention(const Context& context, const AttentionParams& params)
@@ -182,22 +188,28 @@ class Attention {
     return kv;
   }
 
-  static KvBlock tokens(const KvBlock& kv, int64_t begin, int64_t end) {
+  KvBlock blocks(const KvBlock& kv, const BlockRange& run) const {
+    const int64_t begin = kv_begin(run.begin);
     KvBlock part = kv;
     part.k += begin * kv.k_stride;
     part.v += begin * kv.v_stride;
-    part.tokens = static_cast<int>(end - begin);
+    part.tokens = static_cast<int>(kv_end(run.end - 1) - begin);
     return part;
   }
-  KvBlock blocks(const KvBlock& kv, const BlockRange& run) const {
-    return run.size() > 0 ? tokens(kv, kv_begin(run.begin), kv_end(run.end - 1)) : KvBlock();
+
+  KvRuns runs(const Item& item) const {
+    const uint64_t* bits =
+        params_.symbols ? ConstSymbolsView(params_.symbols)
+                              .s_row(static_cast<int>(item.group), static_cast<int>(item.block))
+                        : nullptr;
+    return KvRuns(bits, num_kv_blocks(), kKvTokens / block_kv_);
   }
 
   void compute(int64_t begin, int64_t end) {
     if (!params_.symbols) {
       const int64_t blocks = num_q_blocks();
-      context_.pool.run((end - begin) * blocks, [&](int64_t item, int worker) {
-        compute_item(begin, begin + item / blocks, item % blocks, worker);
+      run_items(begin, (end - begin) * blocks, [&](int64_t index) {
+        return Item{begin + index / blocks, index % blocks};
       });
       return;
     }
@@ -206,10 +218,28 @@ class Attention {
     const PlanReader plan(params_.plan.data);
     const int64_t first = plan_offset(plan, begin);
     const auto items = plan.items().subspan(static_cast<size_t>(first));
-    context_.pool.run(plan_offset(plan, end) - first, [&](int64_t index, int worker) {
+    run_items(begin, plan_offset(plan, end) - first, [&](int64_t index) {
       const PlanItem& item = items[static_cast<size_t>(index)];
-      compute_item(begin, int64_t{item.b} * heads_ + item.h, item.i, worker);
+      return Item{int64_t{item.b} * heads_ + item.h, item.i};
     });
+  }
+
+  // Threads take a few items at a time where there are many, so that an item's successor is known
+  // and its memory on the way.
+  template <class F>
+  void run_items(int64_t begin, int64_t count, const F& item_at) const {
+    constexpr int64_t kItemsTaken = 4;
+    constexpr int64_t kManyPerThread = 64;
+    const int64_t taken = count >= kManyPerThread * context_.pool.size() ? kItemsTaken : 1;
+    context_.pool.run(
+        count,
+        [&](int64_t index, int worker) {
+          // After the last one taken, the other threads' come first.
+          const bool last = index % taken == taken - 1;
+          const int64_t next = index + 1 + (last ? taken * (context_.pool.size() - 1) : 0);
+          compute_item(begin, item_at(index), next < count ? item_at(next) : Item(), worker);
+        },
+        taken);
   }
 
   int64_t plan_offset(const PlanReader& plan, int64_t group) const {
@@ -217,31 +247,39 @@ class Attention {
     return plan.item_begin(static_cast<int>(group / heads_), static_cast<int>(group % heads_));
   }
 
-  // One query block of one head.
-  void compute_item(int64_t begin, int64_t group, int64_t i, int worker) const {
+  // One query block of one head; `next` is likely the thread's next one.
+  void compute_item(int64_t begin, const Item& item, const Item& next, int worker) const {
     AttentionState states[kMaxBlockQ];
-    const int num_states = load_states(group, i, worker, states);
+    const int num_states = load_states(item.group, item.block, worker, states);
 
-    const uint64_t* bits =
-        params_.symbols
-            ? ConstSymbolsView(params_.symbols).s_row(static_cast<int>(group), static_cast<int>(i))
-            : nullptr;
-    KvRuns runs(bits, num_kv_blocks(), kKvTokens / block_kv_);
-    const KvBlock kv = kv_rows(begin, group);
+    const KvBlock kv = kv_rows(begin, item.group);
     const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
-    for (BlockRange run = runs.next(); run.size() > 0;) {
-      const BlockRange next_run = runs.next();
-      const KvBlock block = blocks(kv, run);
-      const KvBlock next = prefetches ? blocks(kv, next_run) : KvBlock();
+    PrefetchQueue coming;
+    KvRuns todo = runs(item);
+    for (BlockRange run = todo.next(); run.size() > 0;) {
+      const BlockRange next_run = todo.next();
+      if (prefetches && next_run.size() > 0) {
+        expect(coming, blocks(kv, next_run));
+      } else if (prefetches && next.group >= 0) {
+        expect(coming, blocks(kv_rows(begin, next.group), runs(next).next()));
+        coming.set(
+            PrefetchQueue::kQueries,
+            element(params_.q, next.group / heads_, next.block * block_q_, next.group % heads_),
+            head_dim_ * int64_t(dtype_bytes(params_.q.dtype)), rows_of(next.block),
+            params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
+      }
       for (int s = 0; s < num_states; ++s) {
-        // The panels share the work of fetching the next block.
-        const KvBlock share =
-            tokens(next, next.tokens * s / num_states, next.tokens * (s + 1) / num_states);
-        context_.kernels.attend(states[s], block, share);
+        context_.kernels.attend(states[s], blocks(kv, run), prefetches ? &coming : nullptr);
       }
       run = next_run;
     }
-    store_states(group, i, states);
+    store_states(item.group, item.block, states);
+  }
+
+  void expect(PrefetchQueue& coming, const KvBlock& kv) const {
+    constexpr int64_t kFloat = sizeof(float);
+    coming.set(PrefetchQueue::kKeys, kv.k, head_dim_ * kFloat, kv.tokens, kv.k_stride * kFloat);
+    coming.set(PrefetchQueue::kValues, kv.v, head_dim_ * kFloat, kv.tokens, kv.v_stride * kFloat);
   }
 
   int rows_of(int64_t i) const {

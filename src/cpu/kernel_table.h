@@ -138,9 +138,8 @@ struct KernelTable {
   void (*load_queries)(DType dtype, const void* q, int64_t stride, int rows, int d, float scale,
                        float* q_t);
   // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
-  // depend only on which groups of 32 were given. Meanwhile brings `next` into L2: tiles read many
-  // short rows at once, which hardware does not see coming.
-  void (*attend)(const AttentionState& state, const KvBlock& block, const KvBlock& next);
+  // depend only on which groups of 32 were given. Meanwhile fetches what is `coming` (may be null).
+  void (*attend)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
   // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
   void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
                         int64_t stride, float* lse);

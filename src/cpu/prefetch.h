@@ -13,12 +13,15 @@ struct PrefetchStream {
 };
 
 // Memory that coming products need, in the order of need. Hardware follows a stream only within its
-// page of 4 KiB, so packed weights in L3 would cost a third of the time; tiles therefore fetch,
-// line by line between their multiply-adds, what this queue holds.
+// page of 4 KiB and does not see short rows coming, so that weights, keys and values in L3 would
+// cost a third of the time; tiles therefore fetch what this queue holds, a little each.
 class PrefetchQueue {
  public:
+  // Of matrix products: factors first, then up to kMostResults regions.
   enum Slot { kRightFactor, kLeftFactor, kResults };
   static constexpr int kMostResults = 6;
+  // Of attention.
+  enum AttentionSlot { kKeys, kValues, kQueries };
 
   // Replaces a slot: `rows` stretches of `row_bytes`, `stride_bytes` apart.
   void set(int slot, const void* data, int64_t row_bytes, int64_t rows = 1,
@@ -33,15 +36,24 @@ class PrefetchQueue {
       if (region.rows <= 0) continue;
       const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
       const PrefetchStream stream{region.data + region.taken, (bytes + lines - 1) / lines};
-      region.taken += bytes;
-      if (region.taken == region.row_bytes) {
-        region.taken = 0;
-        region.data += region.stride_bytes;
-        --region.rows;
-      }
+      region.advance(bytes);
       return stream;
     }
     return {static_cast<const char*>(idle), 0};
+  }
+
+  // Fetches up to so many lines at once. A burst must fit the queues that the products need too.
+  void fetch(int64_t lines) {
+    for (Region& region : regions_) {
+      while (region.rows > 0) {
+        const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
+        const char* at = region.data + region.taken;
+        for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
+        region.advance(bytes);
+        lines -= (bytes + kLine - 1) / kLine;
+        if (lines <= 0) return;
+      }
+    }
   }
 
  private:
@@ -52,6 +64,14 @@ class PrefetchQueue {
     int64_t stride_bytes = 0;
     int64_t rows = 0;
     int64_t taken = 0;  // of the row at `data`
+
+    void advance(int64_t bytes) {
+      taken += bytes;
+      if (taken < row_bytes) return;
+      taken = 0;
+      data += stride_bytes;
+      --rows;
+    }
   };
   Region regions_[kResults + kMostResults];
 };

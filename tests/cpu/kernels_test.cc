@@ -183,7 +183,9 @@ TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
     int begin = 0;
     for (int end : ends) {
       const KvBlock block{k.data() + begin * d, v.data() + begin * d, d, d, end - begin};
-      kernels().attend(state.view, block, block);
+      PrefetchQueue coming;
+      coming.set(PrefetchQueue::kKeys, block.k, 4 * d, block.tokens, 4 * block.k_stride);
+      kernels().attend(state.view, block, &coming);
       begin = end;
     }
     std::vector<float> out(size_t(rows * d));

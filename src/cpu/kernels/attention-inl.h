@@ -92,34 +92,13 @@ HWY_INLINE void exponentials(float* p, int tokens, const float* max, float* sum)
   }
 }
 
-// Brings a block towards the core a few tokens at a time: a burst would fill the queues that the
-// products need.
-class KvPrefetch {
- public:
-  HWY_INLINE KvPrefetch(const KvBlock& block, int head_dim) : block_(block), head_dim_(head_dim) {}
+// Lines that a tile fetches before it starts: more would fill the queues that its products need.
+inline constexpr int64_t kLinesPerTile = 48;
 
-  HWY_INLINE void few_tokens() {
-    constexpr int kTokens = 3;
-    for (const int end = std::min(token_ + kTokens, block_.tokens); token_ < end; ++token_) {
-      row(block_.k + token_ * block_.k_stride);
-      row(block_.v + token_ * block_.v_stride);
-    }
-  }
-
- private:
-  HWY_INLINE void row(const float* p) const {
-    constexpr int kLineFloats = 16;
-    for (int i = 0; i < head_dim_; i += kLineFloats) __builtin_prefetch(p + i, 0, 2);
-  }
-
-  const KvBlock& block_;
-  const int head_dim_;
-  int token_ = 0;
-};
-
-HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, const KvBlock& next) {
-  KvPrefetch prefetch(next, state.head_dim);
-  const auto before_tile = [&]() HWY_ATTR { prefetch.few_tokens(); };
+HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
+  const auto before_tile = [&]() HWY_ATTR {
+    if (coming) coming->fetch(kLinesPerTile);
+  };
   // out^T += V^T P^T for tokens [begin, end), which lie in one buffer. Put off until the buffer is
   // full or a rescale forces it, so that out^T is loaded and stored rarely.
   const auto add_values = [&](int begin, int end) HWY_ATTR {

@@ -47,7 +47,7 @@ enum class LeftLayout { kRowMajor, kColumnMajor };
 // Steps of k in the body of the loop: pointers then advance rarely.
 inline constexpr int kUnroll = 4;
 // A tile fetches one line for every so many of them.
-inline constexpr int kStepsPerFetch = 2;
+inline constexpr int kStepsPerFetch = 1;
 
 // One tile of R rows.
 template <int R, LeftLayout kLayout>
