@@ -17,9 +17,11 @@ struct PrefetchStream {
 // cost a third of the time; tiles therefore fetch what this queue holds, a little each.
 class PrefetchQueue {
  public:
-  // Of matrix products: factors first, then up to kMostResults regions.
-  enum Slot { kRightFactor, kLeftFactor, kResults };
+  // Of matrix products: up to kMostRightFactors stretches of the weight, the rows, and up to
+  // kMostResults regions.
+  static constexpr int kMostRightFactors = 8;
   static constexpr int kMostResults = 6;
+  enum Slot { kRightFactor = 0, kLeftFactor = kMostRightFactors, kResults };
   // Of attention.
   enum AttentionSlot { kKeys, kValues, kQueries };
 
@@ -27,12 +29,14 @@ class PrefetchQueue {
   void set(int slot, const void* data, int64_t row_bytes, int64_t rows = 1,
            int64_t stride_bytes = 0) {
     regions_[slot] = {static_cast<const char*>(data), row_bytes, stride_bytes, rows, 0};
+    first_ = std::min(first_, slot);
   }
 
   // The next bytes of one row, for a tile that will fetch `lines` times; `idle` without any.
   PrefetchStream take(int64_t lines, const void* idle) {
     if (lines <= 0) return {static_cast<const char*>(idle), 0};
-    for (Region& region : regions_) {
+    for (; first_ < kSlots; ++first_) {
+      Region& region = regions_[first_];
       if (region.rows <= 0) continue;
       const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
       const PrefetchStream stream{region.data + region.taken, (bytes + lines - 1) / lines};
@@ -44,7 +48,8 @@ class PrefetchQueue {
 
   // Fetches up to so many lines at once. A burst must fit the queues that the products need too.
   void fetch(int64_t lines) {
-    for (Region& region : regions_) {
+    for (; first_ < kSlots; ++first_) {
+      Region& region = regions_[first_];
       while (region.rows > 0) {
         const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
         const char* at = region.data + region.taken;
@@ -58,6 +63,7 @@ class PrefetchQueue {
 
  private:
   static constexpr int64_t kLine = 64;
+  static constexpr int kSlots = kResults + kMostResults;
   struct Region {
     const char* data = nullptr;
     int64_t row_bytes = 0;
@@ -73,7 +79,8 @@ class PrefetchQueue {
       --rows;
     }
   };
-  Region regions_[kResults + kMostResults];
+  Region regions_[kSlots];
+  int first_ = kSlots;  // the regions before it are done
 };
 
 }  // namespace flashomni::cpu
