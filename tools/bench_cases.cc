@@ -188,6 +188,23 @@ double percentile(std::vector<double> sorted, double p) {
   return sorted[low] + (at - double(low)) * (sorted[high] - sorted[low]);
 }
 
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+// Median over the rounds of dense over sparse seconds: a clock that drifts between rounds, or a
+// neighbour that comes and goes, divides out.
+double paired_speedup(const BenchRow& dense, const BenchRow& row) {
+  std::vector<double> ratios;
+  for (size_t r = 0; r < row.seconds.size(); ++r) {
+    ratios.push_back(dense.seconds[r] / row.seconds[r]);
+  }
+  return median(ratios);
+}
+
 }  // namespace
 
 Status check_shape(const BenchShape& shape) {
@@ -393,12 +410,13 @@ void fill_percentiles(BenchRow& row) {
   row.ms_p90 = 1e3 * percentile(row.seconds, 0.9);
 }
 
-Status time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats, double bandwidth,
-                  const std::function<bool()>& stop) {
+Result<double> time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats,
+                          double bandwidth, const std::function<bool()>& stop) {
   constexpr double kSampleSeconds = 4e-3;
   constexpr int kMaxCalls = 64;
   const bool queues = backend.info().name != "cpu";  // calls return before they are done
   std::vector<int> calls(cases.size(), 1);
+  std::vector<double> peaks;
   for (int r = -2; r < repeats; ++r) {  // below 0: warm-up, and how long a call takes
     for (size_t i = 0; i < cases.size(); ++i) {
       if (stop()) return cancelled("stopped");
@@ -412,22 +430,24 @@ Status time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats, 
         calls[i] = std::clamp(static_cast<int>(kSampleSeconds / seconds), 1, kMaxCalls);
       }
     }
+    if (r >= 0) peaks.push_back(backend.measure_peak_flops());
+  }
+  for (BenchCase& c : cases) {
+    c.row.speedup_vs_dense = paired_speedup(cases.front().row, c.row);
   }
   for (BenchCase& c : cases) fill_percentiles(c.row);
-  if (cases.empty()) return ok_status();
-  const BenchRow& dense = cases.front().row;
   for (BenchCase& c : cases) {
     BenchRow& row = c.row;
-    row.speedup_vs_dense = dense.ms_median / row.ms_median;
+    const BenchRow& dense = cases.front().row;
     row.efficiency = row.speedup_vs_dense * (1 - row.sparsity);
     if (row.bytes > 0 && bandwidth > 0) {
       // The least time: computing what is left at the dense rate, or moving what must move.
-      const double compute = dense.ms_median * row.flops / dense.flops;
-      const double memory = 1e3 * row.bytes / bandwidth;
-      row.efficiency = std::max(compute, memory) / row.ms_median;
+      const double compute = row.flops / dense.flops;
+      const double memory = 1e3 * row.bytes / bandwidth / dense.ms_median;
+      row.efficiency = std::max(compute, memory) * row.speedup_vs_dense;
     }
   }
-  return ok_status();
+  return median(peaks);
 }
 
 Result<double> measure_bandwidth(Backend& backend) {

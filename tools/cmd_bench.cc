@@ -109,8 +109,8 @@ Status run(const Flags& f, const std::string& command) {
   if (f.op == "gemm-o") {
     FO_ASSIGN_OR_RETURN(bandwidth, measure_bandwidth(*backend));
   }
-  const double peak = backend->measure_peak_flops();
-  FO_RETURN_IF_ERROR(time_cases(*backend, cases, f.repeats.value_or(7), bandwidth, stop_requested));
+  FO_ASSIGN_OR_RETURN(const double peak, time_cases(*backend, cases, f.repeats.value_or(7),
+                                                    bandwidth, stop_requested));
 
   std::vector<BenchRow> rows;
   for (const BenchCase& c : cases) rows.push_back(c.row);
