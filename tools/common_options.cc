@@ -20,7 +20,10 @@ void ModelFlags::add_device_to(CLI::App& app) {
       ->type_name("NAME")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_number(app, "--threads", threads, 1, "CPU threads (default: all cores)");
-  app.add_option("--isa", isa, "CPU instruction set (default: the best; see flashomni info)")
+  app.add_option("--isa", isa,
+                 "CPU instruction set, or kernels of the GPU: hopper, portable (default: the best; "
+                 "see flashomni "
+                 "info)")
       ->type_name("NAME");
 }
 

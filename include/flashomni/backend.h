@@ -37,7 +37,7 @@ struct Exec {
 struct BackendInfo {
   std::string name;         // "cpu", "cuda"
   std::string device;       // "Intel(R) Xeon(R) ..." / "NVIDIA H100 ..."
-  std::string isa;          // "AVX3 (512 bit)" / "sm_90a"
+  std::string isa;          // "AVX3 (512 bit)" / "sm_90a (hopper)"
   int threads = 1;          // CPU worker threads
   size_t memory_bytes = 0;  // of the device; 0 if unknown
 };
@@ -102,7 +102,9 @@ class Backend {
 
 struct BackendOptions {
   int threads = 0;  // CPU worker threads; 0 = all cores this process may use
-  std::string isa;  // force an instruction set ("SCALAR", "AVX2", "AVX3"); empty = the best one
+  // Force an instruction set ("SCALAR", "AVX2", "AVX3") or a GPU's kernels ("hopper", "portable");
+  // empty = the best one.
+  std::string isa;
 };
 
 // Makes the backend called `name` ("cpu"; "cuda" where built). Unknown names list the known ones.

@@ -7,6 +7,7 @@
 
 #include "cuda/attention_plan.h"
 #include "cuda/error.h"
+#include "cuda/kernels/sm80/attention_params.h"
 #include "cuda/kernels/sm90/attention_params.h"
 
 namespace flashomni::cuda {
@@ -93,6 +94,53 @@ Result<CUtensorMap> head_map(const Launcher& launcher, const TensorView& t, int 
   return launcher.maps.get(desc);
 }
 
+sm80::HeadRows head_rows(const TensorView& t) {
+  return {t.data, t.stride[0], t.stride[1], t.stride[2]};
+}
+
+// Tokens in the blocks that a call is planned in.
+struct Blocks {
+  int q, kv;
+  explicit Blocks(const AttentionParams& p)
+      : q(p.symbols ? p.symbols.geometry.block_q : kDenseBlock),
+        kv(p.symbols ? p.symbols.geometry.block_kv : kDenseBlock) {}
+};
+
+// What both paths are launched with.
+Status make_call(const Launcher& launcher, void* workspace, const AttentionParams& p,
+                 AttentionCall& call) {
+  const Blocks blocks(p);
+  call = {};
+  call.heads = static_cast<int32_t>(p.q.size(2));
+  call.q_tokens = static_cast<int32_t>(p.q.size(1));
+  call.kv_tokens = static_cast<int32_t>(p.k.size(1));
+  call.num_q_blocks = (call.q_tokens + blocks.q - 1) / blocks.q;
+  call.num_kv_blocks = (call.kv_tokens + blocks.kv - 1) / blocks.kv;
+  call.scale = p.scale == 0 ? 1.f / std::sqrt(static_cast<float>(p.q.size(3))) : p.scale;
+  call.scale_log2 = static_cast<float>(call.scale * M_LOG2E);
+  call.slots = static_cast<float*>(workspace);
+  if (p.lse) {
+    call.lse = p.lse.as<float>();
+    call.lse_batch_stride = p.lse.stride[0];
+    call.lse_head_stride = p.lse.stride[1];
+  }
+  char* plan = static_cast<char*>(p.plan.data);
+  SymbolGeometry planned = p.symbols.geometry;
+  if (p.symbols) {
+    call.s = p.symbols.s;
+    call.s_words = planned.s_words();
+  } else {
+    planned = DensePlans::geometry_of(p);
+    FO_ASSIGN_OR_RETURN(void* lists, launcher.dense.get(p));
+    plan = static_cast<char*>(lists);
+  }
+  const AttentionPlanLayout layout(planned, launcher.dense.grid());
+  call.offsets = reinterpret_cast<const int32_t*>(plan + layout.offsets);
+  call.work = reinterpret_cast<const AttentionWork*>(plan + layout.work);
+  call.flags = reinterpret_cast<int32_t*>(plan + layout.flags);
+  return ok_status();
+}
+
 }  // namespace
 
 Status check_attention(const AttentionParams& p) {
@@ -130,56 +178,41 @@ Status check_attention(const AttentionParams& p) {
   return ok_status();
 }
 
-size_t attention_workspace_bytes(const AttentionParams& p, int sms) {
-  return static_cast<size_t>(sms) *
-         static_cast<size_t>(sm90::attention_slot_floats(static_cast<int>(p.q.size(3)))) *
-         sizeof(float);
+size_t attention_workspace_bytes(const AttentionParams& p, int plan_grid) {
+  return static_cast<size_t>(plan_grid) *
+         static_cast<size_t>(attention_slot_floats(static_cast<int>(p.q.size(3)))) * sizeof(float);
 }
 
 Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
                  const AttentionParams& p) {
+  AttentionCall call;
+  FO_RETURN_IF_ERROR(make_call(launcher, workspace, p, call));
+  const Blocks blocks(p);
   const int head_dim = static_cast<int>(p.q.size(3));
-  const int block_q = p.symbols ? p.symbols.geometry.block_q : kDenseBlock;
-  const int block_kv = p.symbols ? p.symbols.geometry.block_kv : kDenseBlock;
-  sm90::AttentionArgs args = {};
-  FO_ASSIGN_OR_RETURN(args.q, head_map(launcher, p.q, block_q, block_q == kTileRows));
-  FO_ASSIGN_OR_RETURN(args.k, head_map(launcher, p.k, block_kv, block_kv == kDenseBlock));
-  FO_ASSIGN_OR_RETURN(args.v, head_map(launcher, p.v, block_kv, block_kv == kDenseBlock));
-  // Each warpgroup stores its own 64 rows.
-  FO_ASSIGN_OR_RETURN(args.out, head_map(launcher, p.out, 64, false));
-
-  args.heads = static_cast<int32_t>(p.q.size(2));
-  args.q_tokens = static_cast<int32_t>(p.q.size(1));
-  args.kv_tokens = static_cast<int32_t>(p.k.size(1));
-  args.num_q_blocks = (args.q_tokens + block_q - 1) / block_q;
-  args.num_kv_blocks = (args.kv_tokens + block_kv - 1) / block_kv;
-  args.scale = p.scale == 0 ? 1.f / std::sqrt(static_cast<float>(head_dim)) : p.scale;
-  args.scale_log2 = static_cast<float>(args.scale * M_LOG2E);
-  args.slots = static_cast<float*>(workspace);
-  if (p.lse) {
-    args.lse = p.lse.as<float>();
-    args.lse_batch_stride = p.lse.stride[0];
-    args.lse_head_stride = p.lse.stride[1];
-  }
-  const int grid = launcher.sms;
-  char* plan = static_cast<char*>(p.plan.data);
-  SymbolGeometry planned = p.symbols.geometry;
-  if (p.symbols) {
-    args.s = p.symbols.s;
-    args.s_words = planned.s_words();
-  } else {
-    planned = DensePlans::geometry_of(p);
-    FO_ASSIGN_OR_RETURN(void* lists, launcher.dense.get(p));
-    plan = static_cast<char*>(lists);
-  }
-  const AttentionPlanLayout layout(planned, grid);
-  args.offsets = reinterpret_cast<const int32_t*>(plan + layout.offsets);
-  args.work = reinterpret_cast<const AttentionWork*>(plan + layout.work);
-  args.flags = reinterpret_cast<int32_t*>(plan + layout.flags);
   cudaError_t error = cudaSuccess;
-  if (!sm90::launch_attention(args, p.q.dtype, head_dim, block_q, block_kv, grid, stream, error)) {
-    return internal_error("no attention kernel for a call that passed its check");
+  bool found = false;
+  if (launcher.path == KernelPath::kHopper) {
+    sm90::AttentionArgs args = {};
+    static_cast<AttentionCall&>(args) = call;
+    FO_ASSIGN_OR_RETURN(args.q, head_map(launcher, p.q, blocks.q, blocks.q == kTileRows));
+    FO_ASSIGN_OR_RETURN(args.k, head_map(launcher, p.k, blocks.kv, blocks.kv == kDenseBlock));
+    FO_ASSIGN_OR_RETURN(args.v, head_map(launcher, p.v, blocks.kv, blocks.kv == kDenseBlock));
+    // Each warpgroup stores its own 64 rows.
+    FO_ASSIGN_OR_RETURN(args.out, head_map(launcher, p.out, 64, false));
+    found = sm90::launch_attention(args, p.q.dtype, head_dim, blocks.q, blocks.kv,
+                                   launcher.dense.grid(), stream, error);
+  } else {
+    sm80::AttentionArgs args = {};
+    static_cast<AttentionCall&>(args) = call;
+    args.q = head_rows(p.q);
+    args.k = head_rows(p.k);
+    args.v = head_rows(p.v);
+    args.out = head_rows(p.out);
+    args.block_q = blocks.q;
+    args.block_kv = blocks.kv;
+    found = sm80::launch_attention(args, p.q.dtype, head_dim, launcher.dense.grid(), stream, error);
   }
+  if (!found) return internal_error("no attention kernel for a call that passed its check");
   return cuda_status(error, "launching attention");
 }
 

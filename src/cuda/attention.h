@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/config.h"
 #include "cuda/dense_plans.h"
 #include "cuda/tensor_map.h"
 #include "flashomni/ops.h"
@@ -16,16 +17,17 @@ namespace flashomni::cuda {
 
 // What launches need beside its arguments.
 struct Launcher {
-  int sms;               // CTAs of a persistent grid; plans are cut for as many
+  int sms;
   TensorMapCache& maps;  // of this device
-  DensePlans& dense;     // work lists of calls without symbols
+  DensePlans& dense;     // work lists of calls without symbols, cut as all attention plans are
+  KernelPath path = KernelPath::kHopper;
 };
 
-// Why this call cannot run on an sm_90a device; ok when it can.
+// Why this call cannot run on either path; ok when it can.
 Status check_attention(const AttentionParams& params);
 
 // Partial results of query tiles that several CTAs share.
-size_t attention_workspace_bytes(const AttentionParams& params, int sms);
+size_t attention_workspace_bytes(const AttentionParams& params, int plan_grid);
 
 // REQUIRES: check_attention(params) is ok, and the workspace.
 Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,

@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <utility>
@@ -67,19 +68,21 @@ auto guarded(const F& f) -> decltype(f()) {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(DeviceInfo device, std::unique_ptr<DenseLinear> linear,
+  CudaBackend(DeviceInfo device, KernelPath path, std::unique_ptr<DenseLinear> linear,
               std::unique_ptr<PendingCounts> counts)
       : device_(std::move(device)),
+        path_(path),
+        plan_grid_(cuda::plan_grid(path, device_.sms, device_.shared_bytes)),
         linear_(std::move(linear)),
         counts_(std::move(counts)),
-        dense_(device_.sms),
-        launcher_{device_.sms, maps_, dense_} {}
+        dense_(plan_grid_),
+        launcher_{device_.sms, maps_, dense_, path_} {}
 
   BackendInfo info() const override {
     BackendInfo info;
     info.name = "cuda";
     info.device = device_.name;
-    info.isa = kernel_architecture(device_.compute_capability());
+    info.isa = describe_kernel_path(path_);
     info.memory_bytes = device_.memory_bytes;
     return info;
   }
@@ -121,7 +124,7 @@ class CudaBackend final : public Backend {
     if (!supports(p).ok()) return 0;
     // Now rather than in the call: it allocates. A failure shows there again, with its reason.
     if (!p.symbols) (void)dense_.get(p);
-    return attention_workspace_bytes(p, device_.sms);
+    return attention_workspace_bytes(p, plan_grid_);
   }
   size_t workspace_bytes(const LinearParams& p) const override {
     return supports(p).ok() ? linear_workspace_bytes(p, p.weight->out_features()) : 0;
@@ -131,14 +134,12 @@ class CudaBackend final : public Backend {
 
   Status supports(const AttentionParams& p) const override {
     FO_RETURN_IF_ERROR(check_attention(p));
-    AttentionProblem problem{.compute_capability = device_.compute_capability(),
-                             .dtype = p.q.dtype,
-                             .head_dim = static_cast<int>(p.q.size(3))};
+    AttentionProblem problem{.dtype = p.q.dtype, .head_dim = static_cast<int>(p.q.size(3))};
     if (p.symbols) {
       problem.block_q = p.symbols.geometry.block_q;
       problem.block_kv = p.symbols.geometry.block_kv;
     }
-    FO_RETURN_IF_ERROR(choose_attention_kernel(problem).status());
+    FO_RETURN_IF_ERROR(check_attention_kernel(problem));
     return check_plan_given(p.symbols, p.plan);
   }
   Status supports(const LinearParams& p) const override {
@@ -151,17 +152,14 @@ class CudaBackend final : public Backend {
     return check_linear(p, weight->in_features(), weight->out_features());
   }
   Status supports(const GemmQParams& p) const override {
-    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_q", device_.compute_capability()));
     FO_RETURN_IF_ERROR(check_gemm_q(p));
     return check_plan_given(p.symbols, p.plan);
   }
   Status supports(const GemmOParams& p) const override {
-    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_o", device_.compute_capability()));
     FO_RETURN_IF_ERROR(check_gemm_o(p));
     return check_plan_given(p.symbols, p.plan);
   }
   Status supports(const GemmOUpdateParams& p) const override {
-    FO_RETURN_IF_ERROR(check_sparse_gemm_device("gemm_o_update", device_.compute_capability()));
     FO_RETURN_IF_ERROR(check_gemm_o_update(p));
     return check_plan_given(p.base.symbols, p.base.plan);
   }
@@ -241,15 +239,15 @@ class CudaBackend final : public Backend {
 
   // The attention part comes first, then that of the projections.
   size_t plan_bytes(const SymbolGeometry& geometry) const override {
-    if (!check_attention_plan(geometry, device_.sms).ok()) return 0;
+    if (!check_attention_plan(geometry, plan_grid_).ok()) return 0;
     return attention_bytes(geometry) + GemmPlanLayout(geometry).bytes;
   }
   Status plan(const Exec& exec, const PlanParams& p) override {
     if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
-    FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, device_.sms));
+    FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
     FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
     FO_RETURN_IF_ERROR(
-        build_attention_plan(stream_of(exec), p.symbols, device_.sms, kPlanHeadDim, p.plan.data));
+        build_attention_plan(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim, p.plan.data));
     return build_gemm_plan(stream_of(exec), p.symbols, gemm_section(p.symbols, p.plan));
   }
 
@@ -276,7 +274,7 @@ class CudaBackend final : public Backend {
 
  private:
   size_t attention_bytes(const SymbolGeometry& geometry) const {
-    return AttentionPlanLayout(geometry, device_.sms).bytes;
+    return AttentionPlanLayout(geometry, plan_grid_).bytes;
   }
   void* gemm_section(const SymbolsView& symbols, const PlanView& plan) const {
     if (!symbols) return nullptr;
@@ -284,11 +282,13 @@ class CudaBackend final : public Backend {
   }
   Status check_plan_given(const SymbolsView& symbols, const PlanView& plan) const {
     if (!symbols) return ok_status();
-    FO_RETURN_IF_ERROR(check_attention_plan(symbols.geometry, device_.sms));
+    FO_RETURN_IF_ERROR(check_attention_plan(symbols.geometry, plan_grid_));
     return check_plan({symbols, plan}, plan_bytes(symbols.geometry));
   }
 
   const DeviceInfo device_;
+  const KernelPath path_;
+  const int plan_grid_;
   std::unique_ptr<DenseLinear> linear_;
   std::unique_ptr<PendingCounts> counts_;
   TensorMapCache maps_;
@@ -301,15 +301,19 @@ class CudaBackend final : public Backend {
 Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options) {
   return guarded([&]() -> Result<std::unique_ptr<Backend>> {
     FO_ASSIGN_OR_RETURN(DeviceInfo device, find_device());
-    const std::string architecture = kernel_architecture(device.compute_capability());
-    if (!options.isa.empty() && options.isa != architecture) {
-      return unsupported("isa is '" + options.isa + "', " + device.name + " runs the kernels for " +
-                         architecture);
+    const char* variable = std::getenv(kKernelPathVariable);
+    const std::string asked = variable ? variable : "";
+    const Result<KernelPath> path =
+        choose_kernel_path(device.compute_capability(), options.isa.empty() ? asked : options.isa);
+    if (!path.ok()) {
+      return Status(path.status().code(),
+                    (options.isa.empty() ? std::string(kKernelPathVariable) : std::string("isa")) +
+                        ": " + path.status().message() + " (" + device.name + ")");
     }
     FO_ASSIGN_OR_RETURN(auto linear, DenseLinear::create());
     FO_ASSIGN_OR_RETURN(auto counts, PendingCounts::create());
-    return std::unique_ptr<Backend>(
-        std::make_unique<CudaBackend>(std::move(device), std::move(linear), std::move(counts)));
+    return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(
+        std::move(device), path.value(), std::move(linear), std::move(counts)));
   });
 }
 

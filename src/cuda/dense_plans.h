@@ -22,6 +22,8 @@ class DensePlans {
   DensePlans(const DensePlans&) = delete;
   DensePlans& operator=(const DensePlans&) = delete;
 
+  int grid() const { return grid_; }
+
   // The geometry that dense calls of this shape are planned for.
   static SymbolGeometry geometry_of(const AttentionParams& params);
 

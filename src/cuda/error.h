@@ -14,6 +14,8 @@ namespace flashomni::cuda {
 // `what` says what was being done ("launching attention").
 inline Status cuda_status(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return ok_status();
+  // Told here, so not again by the next launch.
+  (void)cudaGetLastError();
   const StatusCode code =
       error == cudaErrorMemoryAllocation ? StatusCode::kOutOfMemory : StatusCode::kDeviceError;
   return {code, what + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")"};

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <climits>
+#include <span>
 #include <string>
 
 #include "cuda/checks.h"
 #include "cuda/error.h"
 #include "cuda/gemm_config.h"
 #include "cuda/gemm_plan.h"
+#include "cuda/gemm_portable.h"
 #include "cuda/kernels/sm90/gemm_args.h"
 
 namespace flashomni::cuda {
@@ -180,6 +182,9 @@ Status check_gemm_o_update(const GemmOUpdateParams& p) {
 Status gemm_o(cudaStream_t stream, const Launcher& launcher, const GemmOParams& p,
               const void* gemm_plan) {
   if (p.attn.size(0) == 0 || p.rows == 0) return ok_status();
+  if (launcher.path == KernelPath::kPortable) {
+    return gemm_o_portable(stream, p, {&p.attn, 1}, false, gemm_plan);
+  }
   sm90::GemmOArgs args = {};
   FO_RETURN_IF_ERROR(make_args(launcher, p, p.attn, gemm_plan, args));
   FO_ASSIGN_OR_RETURN(args.features[0], launcher.maps.get(heads_map(p.attn)));
@@ -197,6 +202,10 @@ Status gemm_o_update(cudaStream_t stream, const Launcher& launcher, const GemmOU
   const GemmOParams& base = p.base;
   const TensorView& fresh = p.factors[0];
   if (fresh.size(0) == 0 || base.rows == 0) return ok_status();
+  if (launcher.path == KernelPath::kPortable) {
+    const std::span factors(p.factors, static_cast<size_t>(base.num_planes));
+    return gemm_o_portable(stream, base, factors, true, gemm_plan);
+  }
   sm90::GemmOArgs args = {};
   FO_RETURN_IF_ERROR(make_args(launcher, base, fresh, gemm_plan, args));
   args.num_written = base.num_planes;

@@ -10,7 +10,7 @@
 
 namespace flashomni::cuda {
 
-// Why this call cannot run on an sm_90a device; ok when it can.
+// Why this call cannot run on either path; ok when it can.
 Status check_gemm_o(const GemmOParams& params);
 Status check_gemm_o_update(const GemmOUpdateParams& params);
 

@@ -9,6 +9,7 @@
 #include "cuda/checks.h"
 #include "cuda/error.h"
 #include "cuda/gemm_config.h"
+#include "cuda/gemm_portable.h"
 #include "cuda/kernels/sm90/gemm_args.h"
 
 namespace flashomni::cuda {
@@ -63,6 +64,7 @@ Status launch(cudaStream_t stream, const Launcher& launcher,
   const GemmQParams& last = *sections.back();
   const TensorView& x = last.x;
   if (x.size(0) == 0 || x.size(1) == 0) return ok_status();
+  if (launcher.path == KernelPath::kPortable) return gemm_q_portable(stream, launcher, sections);
   sm90::GemmQArgs args = {};
   FO_ASSIGN_OR_RETURN(args.x128, launcher.maps.get(rows_map(x, 128)));
   FO_ASSIGN_OR_RETURN(args.x64, launcher.maps.get(rows_map(x, 64)));

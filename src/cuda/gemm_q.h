@@ -10,7 +10,7 @@
 
 namespace flashomni::cuda {
 
-// Why this call cannot run on an sm_90a device; ok when it can.
+// Why this call cannot run on either path; ok when it can.
 Status check_gemm_q(const GemmQParams& params);
 // Of three projections of one x in one launch. k and v have no symbols.
 Status check_gemm_qkv(const GemmQParams& q, const GemmQParams& k, const GemmQParams& v);

@@ -12,7 +12,8 @@
 namespace flashomni::testkit {
 namespace {
 
-class CudaAttention : public CudaTest {};
+class CudaAttention : public CudaPathTest {};
+INSTANTIATE_ON_ALL_PATHS(CudaAttention);
 
 AttentionCase random_case(uint64_t seed, Pattern pattern) {
   Rng rng(seed);
@@ -67,7 +68,7 @@ void expect_right(Backend& backend, const AttentionCase& c) {
   EXPECT_TRUE(check(outcome, truth_of(c, data)));
 }
 
-TEST_F(CudaAttention, MatchesTheOracle) {
+TEST_P(CudaAttention, MatchesTheOracle) {
   uint64_t seed = 600000;
   for (Pattern pattern : kPatterns) {
     for (int i = 0; i < 40; ++i) expect_right(backend(), random_case(++seed, pattern));
@@ -75,7 +76,7 @@ TEST_F(CudaAttention, MatchesTheOracle) {
 }
 
 // Several tiles a CTA, cut tiles and long rows need more work than the oracle can check in full.
-TEST_F(CudaAttention, LongRows) {
+TEST_P(CudaAttention, LongRows) {
   uint64_t seed = 601000;
   for (int block_q : {64, 128}) {
     for (int block_kv : {64, 128}) {
@@ -96,7 +97,7 @@ TEST_F(CudaAttention, LongRows) {
   }
 }
 
-TEST_F(CudaAttention, ManyHeads) {
+TEST_P(CudaAttention, ManyHeads) {
   uint64_t seed = 602000;
   for (int block : {64, 128}) {
     for (Pattern pattern : {Pattern::kRandomS, Pattern::kBoth, Pattern::kOneActive}) {
@@ -115,7 +116,7 @@ TEST_F(CudaAttention, ManyHeads) {
   }
 }
 
-TEST_F(CudaAttention, AllOnesIsDenseBitForBit) {
+TEST_P(CudaAttention, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 603000; seed < 603024; ++seed) {
     AttentionCase c = random_case(seed, Pattern::kAllOnes);
     c.geometry.block_q = c.geometry.block_kv = 128;  // what a dense call works in
@@ -131,7 +132,7 @@ TEST_F(CudaAttention, AllOnesIsDenseBitForBit) {
   }
 }
 
-TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
+TEST_P(CudaAttention, TwoRunsGiveTheSameBits) {
   for (uint64_t seed = 604000; seed < 604024; ++seed) {
     const AttentionCase c = random_case(seed, Pattern::kBoth);
     SCOPED_TRACE(c.text());
@@ -144,7 +145,7 @@ TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
 }
 
 // The comparison must catch what it is there to catch.
-TEST_F(CudaAttention, AnyFlippedBlockIsCaught) {
+TEST_P(CudaAttention, AnyFlippedBlockIsCaught) {
   for (int block : {64, 128}) {
     AttentionCase c;
     c.seed = 605000;
@@ -172,7 +173,7 @@ TEST_F(CudaAttention, AnyFlippedBlockIsCaught) {
   }
 }
 
-TEST_F(CudaAttention, WhatItCannotDoIsRefusedByName) {
+TEST_P(CudaAttention, WhatItCannotDoIsRefusedByName) {
   AttentionCase c;
   c.geometry = {.heads = 1, .q_tokens = 64, .kv_tokens = 64, .block_q = 64, .block_kv = 64};
   c.head_dim = 80;

@@ -9,7 +9,8 @@
 namespace flashomni::testkit {
 namespace {
 
-class CudaGemmO : public CudaTest {};
+class CudaGemmO : public CudaPathTest {};
+INSTANTIATE_ON_ALL_PATHS(CudaGemmO);
 
 GemmOCase random_case(uint64_t seed, Pattern pattern) {
   Rng rng(seed);
@@ -60,14 +61,14 @@ void expect_right(Backend& backend, const GemmOCase& c) {
   EXPECT_TRUE(check(outcome, truth_of(c, data)));
 }
 
-TEST_F(CudaGemmO, DispatchMatchesTheOracle) {
+TEST_P(CudaGemmO, DispatchMatchesTheOracle) {
   uint64_t seed = 620000;
   for (Pattern pattern : kPatterns) {
     for (int i = 0; i < 24; ++i) expect_right(backend(), random_case(++seed, pattern));
   }
 }
 
-TEST_F(CudaGemmO, UpdateMatchesTheOracle) {
+TEST_P(CudaGemmO, UpdateMatchesTheOracle) {
   uint64_t seed = 621000;
   for (Pattern pattern : kPatterns) {
     for (int i = 0; i < 16; ++i) {
@@ -78,7 +79,7 @@ TEST_F(CudaGemmO, UpdateMatchesTheOracle) {
   }
 }
 
-TEST_F(CudaGemmO, AllOnesIsDenseBitForBit) {
+TEST_P(CudaGemmO, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 622000; seed < 622024; ++seed) {
     GemmOCase c = random_case(seed, Pattern::kAllOnes);
     c.num_planes = 1;
@@ -96,7 +97,7 @@ TEST_F(CudaGemmO, AllOnesIsDenseBitForBit) {
   }
 }
 
-TEST_F(CudaGemmO, AllCachedIsThePlaneBitForBit) {
+TEST_P(CudaGemmO, AllCachedIsThePlaneBitForBit) {
   for (uint64_t seed = 623000; seed < 623024; ++seed) {
     GemmOCase c = random_case(seed, Pattern::kAllCached);
     c.num_planes = 1;

@@ -9,7 +9,8 @@
 namespace flashomni::testkit {
 namespace {
 
-class CudaGemmQ : public CudaTest {};
+class CudaGemmQ : public CudaPathTest {};
+INSTANTIATE_ON_ALL_PATHS(CudaGemmQ);
 
 GemmQCase random_case(uint64_t seed, Pattern pattern) {
   Rng rng(seed);
@@ -35,7 +36,7 @@ GemmQCase random_case(uint64_t seed, Pattern pattern) {
   return c;
 }
 
-TEST_F(CudaGemmQ, MatchesTheOracle) {
+TEST_P(CudaGemmQ, MatchesTheOracle) {
   uint64_t seed = 610000;
   for (Pattern pattern : kPatterns) {
     for (int i = 0; i < 24; ++i) {
@@ -52,7 +53,7 @@ TEST_F(CudaGemmQ, MatchesTheOracle) {
   }
 }
 
-TEST_F(CudaGemmQ, AllOnesIsDenseBitForBit) {
+TEST_P(CudaGemmQ, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 611000; seed < 611024; ++seed) {
     GemmQCase c = random_case(seed, Pattern::kAllOnes);
     SCOPED_TRACE(c.text());
@@ -67,7 +68,7 @@ TEST_F(CudaGemmQ, AllOnesIsDenseBitForBit) {
 }
 
 // A row has the same bits whatever else is computed beside it.
-TEST_F(CudaGemmQ, RowsDoNotDependOnTheSymbols) {
+TEST_P(CudaGemmQ, RowsDoNotDependOnTheSymbols) {
   for (uint64_t seed = 612000; seed < 612024; ++seed) {
     GemmQCase c = random_case(seed, Pattern::kRandomC);
     SCOPED_TRACE(c.text());

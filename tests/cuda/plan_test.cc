@@ -126,7 +126,7 @@ TEST_F(CudaPlan, EqualsTheHostBuilder) {
     g.q_tokens = pick<int>(rng, {1, 64, 129, 640, 1300, 4608, 9000});
     g.kv_tokens = rng.coin(0.7) ? g.q_tokens : pick<int>(rng, {1, 200, 5000});
     c.pattern = kPatterns[rng.below(std::size(kPatterns))];
-    c.grid = pick<int>(rng, {1, 3, 7, 64, 132, 144});
+    c.grid = pick<int>(rng, {1, 3, 7, 64, 132, 144, 264});
     c.head_dim = pick<int>(rng, {64, 128});
     c.dense = rng.coin(0.15);
     c.skewed = seed % 2 == 0;

@@ -4,6 +4,8 @@
 // of itself.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "tests/cuda/cuda_backend.h"
 #include "tests/testkit/cases.h"
 #include "tests/testkit/guarded_symbols.h"
@@ -24,6 +26,26 @@ TEST_F(CudaRefusal, SaysWhatItRunsOn) {
   EXPECT_EQ(info.isa.substr(0, 3), "sm_");
   EXPECT_GT(info.memory_bytes, size_t{1} << 30);
   EXPECT_TRUE(mentions(make_backend("cuda", {.isa = "AVX2"}).status(), "AVX2"));
+}
+
+// What the environment asks for, unless the caller does.
+TEST_F(CudaRefusal, KernelPathOfTheEnvironment) {
+  const char* const variable = "FLASHOMNI_CUDA_PATH";
+  const std::string before = std::getenv(variable) ? std::getenv(variable) : "";
+  setenv(variable, "portable", 1);
+  const auto portable = make_backend("cuda");
+  ASSERT_TRUE(portable.ok()) << portable.status().to_string();
+  EXPECT_EQ(portable.value()->info().isa, "sm_80 (portable)");
+  setenv(variable, "fastest", 1);
+  const Status unknown = make_backend("cuda").status();
+  EXPECT_TRUE(mentions(unknown, "'fastest'")) << unknown.to_string();
+  EXPECT_TRUE(mentions(unknown, variable)) << unknown.to_string();
+  EXPECT_TRUE(make_backend("cuda", {.isa = "portable"}).ok());
+  if (before.empty()) {
+    unsetenv(variable);
+  } else {
+    setenv(variable, before.c_str(), 1);
+  }
 }
 
 TEST_F(CudaRefusal, TypesAndShapes) {
@@ -61,6 +83,9 @@ TEST_F(CudaRefusal, OutOfMemory) {
   const Status done = backend().copy({}, {.src = x.view(), .dst = y.view()});
   EXPECT_TRUE(done.ok()) << done.to_string();
   EXPECT_TRUE(same_bits(y.read(), x.read()));
+  ASSERT_FALSE(backend().allocate(size_t{1} << 50).ok());
+  const Status launched = backend().activation({}, {.x = x.view(), .out = y.view()});
+  EXPECT_TRUE(launched.ok()) << launched.to_string();
 }
 
 }  // namespace

@@ -8,12 +8,14 @@
 
 namespace flashomni::cuda {
 
-// Zeros instead if not `inside`; `from` must be a valid address then too, but is not read.
-__device__ __forceinline__ void async_copy_16(void* to, const void* from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(inside ? 16 : 0)
+// Zeros instead if not `inside`: `from` is not read then. `to` is an address in shared memory.
+__device__ __forceinline__ void async_copy_16(uint32_t to, const void* from, bool inside) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(inside ? 16 : 0)
                : "memory");
+}
+__device__ __forceinline__ void async_copy_16(void* to, const void* from, bool inside) {
+  async_copy_16(static_cast<uint32_t>(__cvta_generic_to_shared(to)), from, inside);
 }
 
 // Ends a group of copies.

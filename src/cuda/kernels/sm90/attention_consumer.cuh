@@ -4,11 +4,11 @@
 // two matrix products, and the end of a query tile.
 #pragma once
 
+#include "cuda/kernels/common/softmax.cuh"
 #include "cuda/kernels/sm90/attention_epilogue.cuh"
 #include "cuda/kernels/sm90/attention_layout.cuh"
 #include "cuda/kernels/sm90/attention_params.h"
 #include "cuda/kernels/sm90/attention_producer.cuh"
-#include "cuda/kernels/sm90/attention_softmax.cuh"
 
 namespace flashomni::cuda::sm90 {
 

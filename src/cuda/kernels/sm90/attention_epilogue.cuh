@@ -4,10 +4,10 @@
 // or merged with what other CTAs left.
 #pragma once
 
+#include "cuda/kernels/common/softmax.cuh"
 #include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/sm90/attention_layout.cuh"
 #include "cuda/kernels/sm90/attention_producer.cuh"
-#include "cuda/kernels/sm90/attention_softmax.cuh"
 
 namespace flashomni::cuda::sm90 {
 

@@ -6,20 +6,10 @@
 
 #include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/sm90/attention_layout.cuh"
+#include "cuda/kernels/sm90/attention_params.h"
 #include "cuda/kernels/sm90/attention_work.cuh"
 
 namespace flashomni::cuda::sm90 {
-
-// Sequence, head and batch of a row of S_c.
-struct RowPlace {
-  int block, head, batch;
-  __device__ __forceinline__ RowPlace(const AttentionArgs& args, int row) {
-    block = row % args.num_q_blocks;
-    const int group = row / args.num_q_blocks;
-    head = group % args.heads;
-    batch = group / args.heads;
-  }
-};
 
 // The rows of one kv tile: one block of 128, or two of 64 of which the first may be missing.
 struct KvTile {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The list of one CTA, which producer and consumers walk each by itself, and the set bits of a row.
+// The set bits of a row.
 #pragma once
 
 #include <cstdint>
 
-#include "cuda/kernels/sm90/attention_params.h"
+#include "cuda/kernels/common/attention_list.cuh"
 
 namespace flashomni::cuda::sm90 {
 
@@ -15,24 +15,6 @@ namespace flashomni::cuda::sm90 {
 __device__ __forceinline__ int uniform(int x) {
   return static_cast<int>(__reduce_max_sync(0xffffffff, static_cast<unsigned>(x)));
 }
-
-class WorkList {
- public:
-  __device__ __forceinline__ WorkList(const AttentionArgs& args, int cta)
-      : first_(args.work + args.offsets[cta]), size_(args.offsets[cta + 1] - args.offsets[cta]) {}
-
-  __device__ __forceinline__ int size() const { return size_; }
-
-  __device__ __forceinline__ AttentionWork at(int index) const {
-    const int4* from = reinterpret_cast<const int4*>(first_ + index);
-    const int4 a = __ldg(from);
-    return {a.x, a.y, a.z, a.w, __ldg(reinterpret_cast<const int32_t*>(from + 1)), {}};
-  }
-
- private:
-  const AttentionWork* first_;
-  int size_;
-};
 
 // Set bits of up to 32 words, one a lane, highest first. All lanes of a warp take part.
 class RowBits {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Online softmax of a 64 x 128 tile of scores in accumulator layout: a thread holds 32 scores of
-// each of two rows, four neighbouring threads share a row.
+// Online softmax of 16 rows of scores a warp, in the accumulator layout of matrix products: a
+// thread holds scores of two rows, s[4j + 2r + e] is column 8j + 2 * (lane % 4) + e of row lane / 4
+// + 8r. Four neighbouring threads share a row.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -12,7 +13,7 @@
 
 #include "cuda/kernels/common/barrier.cuh"
 
-namespace flashomni::cuda::sm90 {
+namespace flashomni::cuda {
 
 // Volatile, so that it stays on its side of the waits for matrix products: the compiler would move
 // exponentials behind the wait that they are there to fill.
@@ -168,4 +169,4 @@ __device__ __forceinline__ void pack_weights(const float (&s)[8 * kSteps],
   }
 }
 
-}  // namespace flashomni::cuda::sm90
+}  // namespace flashomni::cuda
