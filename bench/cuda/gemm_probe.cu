@@ -157,7 +157,7 @@ void time_all(const Launcher& launcher, int block) {
         [&] { must(gemm_q(nullptr, launcher, q(outs[0], false), nullptr)); },
         [&] { must(gemm_q(nullptr, launcher, q(outs[0], true), nullptr)); },
         [&] {
-          must(gemm_qkv(nullptr, launcher, q(outs[0], true), q(outs[1], true), q(outs[2], false),
+          must(gemm_qkv(nullptr, launcher, {q(outs[0], true), q(outs[1], true), q(outs[2], false)},
                         nullptr));
         },
         [&] { must(gemm_o(nullptr, launcher, o, nullptr)); },
@@ -198,7 +198,7 @@ void time_all(const Launcher& launcher, int block) {
       const auto t = medians({
           [&] { must(gemm_q(nullptr, launcher, sq, symbols.plan.data())); },
           [&] {
-            must(gemm_qkv(nullptr, launcher, sq, q(outs[1], true), q(outs[2], false),
+            must(gemm_qkv(nullptr, launcher, {sq, q(outs[1], true), q(outs[2], false)},
                           symbols.plan.data()));
           },
           [&] { must(gemm_o(nullptr, launcher, so, symbols.plan.data())); },
@@ -209,8 +209,8 @@ void time_all(const Launcher& launcher, int block) {
           [&] { blas.run(x.data(), w.data(), outs[0].data()); },
           [&] { must(gemm_q(nullptr, launcher, q(outs[0], true), nullptr)); },
           [&] {
-            must(gemm_qkv(nullptr, launcher, q(outs[0], true), q(outs[1], true), q(outs[2], false),
-                          nullptr));
+            must(gemm_qkv(nullptr, launcher,
+                          {q(outs[0], true), q(outs[1], true), q(outs[2], false)}, nullptr));
           },
           [&] { must(gemm_o(nullptr, launcher, o, nullptr)); },
           [&] {

@@ -164,8 +164,8 @@ inline void check_q(const Launcher& launcher, const QCase& c, uint64_t seed) {
   k.x = v.x = p.x;
   v.rms_weight = {};
   sparse.poison();
-  must(check_gemm_qkv(p, k, v));
-  must(gemm_qkv(nullptr, launcher, p, k, v, symbols.plan.data()));
+  must(check_gemm_qkv({p, k, v}));
+  must(gemm_qkv(nullptr, launcher, {p, k, v}, symbols.plan.data()));
   finish();
   same_bits("q of qkv", shape, sparse.read<uint16_t>(), want_bits);
   // k and v alone.

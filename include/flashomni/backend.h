@@ -69,17 +69,20 @@ class Backend {
   virtual size_t workspace_bytes(const AttentionParams& params) const = 0;
   virtual size_t workspace_bytes(const LinearParams& params) const = 0;
   virtual size_t workspace_bytes(const GemmQParams& params) const = 0;
+  virtual size_t workspace_bytes(const GemmQkvParams& params) const = 0;
   virtual size_t workspace_bytes(const GemmOParams& params) const = 0;
 
   virtual Status supports(const AttentionParams& params) const = 0;
   virtual Status supports(const LinearParams& params) const = 0;
   virtual Status supports(const GemmQParams& params) const = 0;
+  virtual Status supports(const GemmQkvParams& params) const = 0;
   virtual Status supports(const GemmOParams& params) const = 0;
   virtual Status supports(const GemmOUpdateParams& params) const = 0;
 
   virtual Status linear(const Exec& exec, const LinearParams& params) = 0;
   virtual Status norm_modulate(const Exec& exec, const NormModulateParams& params) = 0;
   virtual Status gemm_q(const Exec& exec, const GemmQParams& params) = 0;
+  virtual Status gemm_qkv(const Exec& exec, const GemmQkvParams& params) = 0;
   virtual Status attention(const Exec& exec, const AttentionParams& params) = 0;
   virtual Status gemm_o(const Exec& exec, const GemmOParams& params) = 0;
   virtual Status gemm_o_update(const Exec& exec, const GemmOUpdateParams& params) = 0;

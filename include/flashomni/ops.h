@@ -89,6 +89,12 @@ struct GemmQParams {
   PlanView plan;         // of those symbols; required with symbols on a GPU
 };
 
+// The Q, K and V projections of one x as one operation: the bits of three GEMM-Q calls. On a GPU it
+// is one launch, in which the dense tiles of K and V fill the gaps that the sparse ones of Q leave.
+struct GemmQkvParams {
+  GemmQParams q, k, v;  // x, token_offset and d alike; k and v without symbols
+};
+
 // softmax(q k^T * scale) v under symbols. Tiles with S_c = 0 are not touched in `out` (nor `lse`),
 // skipped kv blocks are never read. Without symbols: dense, same arithmetic.
 struct AttentionParams {

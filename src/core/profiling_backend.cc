@@ -57,6 +57,14 @@ Status ProfilingBackend::gemm_q(const Exec& e, const GemmQParams& p) {
   return timed(e, p.symbols ? "gemm_q sparse" : "gemm_q", linear_flops(rows_of(p.x), p.weight),
                [&] { return inner_.gemm_q(e, p); });
 }
+Status ProfilingBackend::gemm_qkv(const Exec& e, const GemmQkvParams& p) {
+  double flops = 0;
+  for (const GemmQParams* one : {&p.q, &p.k, &p.v}) {
+    flops += linear_flops(rows_of(one->x), one->weight);
+  }
+  return timed(e, p.q.symbols ? "gemm_qkv sparse" : "gemm_qkv", flops,
+               [&] { return inner_.gemm_qkv(e, p); });
+}
 Status ProfilingBackend::attention(const Exec& e, const AttentionParams& p) {
   const double flops = 4.0 * double(p.q.numel()) * double(p.k.size(1));
   return timed(e, p.symbols ? "attention sparse" : "attention", flops,

@@ -53,10 +53,14 @@ class ProfilingBackend : public Backend {
   }
   size_t workspace_bytes(const LinearParams& p) const override { return inner_.workspace_bytes(p); }
   size_t workspace_bytes(const GemmQParams& p) const override { return inner_.workspace_bytes(p); }
+  size_t workspace_bytes(const GemmQkvParams& p) const override {
+    return inner_.workspace_bytes(p);
+  }
   size_t workspace_bytes(const GemmOParams& p) const override { return inner_.workspace_bytes(p); }
   Status supports(const AttentionParams& p) const override { return inner_.supports(p); }
   Status supports(const LinearParams& p) const override { return inner_.supports(p); }
   Status supports(const GemmQParams& p) const override { return inner_.supports(p); }
+  Status supports(const GemmQkvParams& p) const override { return inner_.supports(p); }
   Status supports(const GemmOParams& p) const override { return inner_.supports(p); }
   Status supports(const GemmOUpdateParams& p) const override { return inner_.supports(p); }
   size_t plan_bytes(const SymbolGeometry& g) const override { return inner_.plan_bytes(g); }
@@ -64,6 +68,7 @@ class ProfilingBackend : public Backend {
   Status linear(const Exec& e, const LinearParams& p) override;
   Status norm_modulate(const Exec& e, const NormModulateParams& p) override;
   Status gemm_q(const Exec& e, const GemmQParams& p) override;
+  Status gemm_qkv(const Exec& e, const GemmQkvParams& p) override;
   Status attention(const Exec& e, const AttentionParams& p) override;
   Status gemm_o(const Exec& e, const GemmOParams& p) override;
   Status gemm_o_update(const Exec& e, const GemmOUpdateParams& p) override;

@@ -88,6 +88,7 @@ class CpuBackend final : public Backend {
   size_t workspace_bytes(const GemmQParams&) const override {
     return gemm_q_workspace_bytes(context_);
   }
+  size_t workspace_bytes(const GemmQkvParams& p) const override { return workspace_bytes(p.q); }
   size_t workspace_bytes(const GemmOParams&) const override {
     return projection_workspace_bytes(context_);
   }
@@ -95,6 +96,9 @@ class CpuBackend final : public Backend {
   Status supports(const AttentionParams& p) const override { return check_attention(p); }
   Status supports(const LinearParams& p) const override { return check_linear(*isa_.kernels, p); }
   Status supports(const GemmQParams& p) const override { return check_gemm_q(*isa_.kernels, p); }
+  Status supports(const GemmQkvParams& p) const override {
+    return check_gemm_qkv(*isa_.kernels, p);
+  }
   Status supports(const GemmOParams& p) const override { return check_gemm_o(*isa_.kernels, p); }
   Status supports(const GemmOUpdateParams& p) const override {
     return check_gemm_o_update(*isa_.kernels, p);
@@ -115,6 +119,14 @@ class CpuBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_gemm_q(*isa_.kernels, p));
     FO_RETURN_IF_ERROR(check_workspace("gemm_q", exec, workspace_bytes(p)));
     cpu::gemm_q(context_, exec.workspace, p);
+    return ok_status();
+  }
+  Status gemm_qkv(const Exec& exec, const GemmQkvParams& p) override {
+    FO_RETURN_IF_ERROR(check_gemm_qkv(*isa_.kernels, p));
+    FO_RETURN_IF_ERROR(check_workspace("gemm_qkv", exec, workspace_bytes(p)));
+    for (const GemmQParams* one : {&p.q, &p.k, &p.v}) {
+      cpu::gemm_q(context_, exec.workspace, *one);
+    }
     return ok_status();
   }
   Status attention(const Exec& exec, const AttentionParams& p) override {

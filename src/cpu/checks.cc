@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "core/gemm_qkv_check.h"
 #include "core/plan.h"
 #include "cpu/packed_weight.h"
 #include "cpu/tensor_checks.h"
@@ -159,6 +160,13 @@ Status check_gemm_q(const KernelTable& kernels, const GemmQParams& p) {
   FO_RETURN_IF_ERROR(check_optional("rope.cos", p.rope.cos, DType::kF32, {tokens, d / 2}));
   FO_RETURN_IF_ERROR(check_optional("rope.sin", p.rope.sin, DType::kF32, {tokens, d / 2}));
   return check_optional_symbols(p.symbols, batch, heads, tokens, -1);
+}
+
+Status check_gemm_qkv(const KernelTable& kernels, const GemmQkvParams& p) {
+  for (const GemmQParams* one : {&p.q, &p.k, &p.v}) {
+    FO_RETURN_IF_ERROR(check_gemm_q(kernels, *one));
+  }
+  return check_gemm_qkv_agreement(p);
 }
 
 Status check_gemm_o(const KernelTable& kernels, const GemmOParams& p) {

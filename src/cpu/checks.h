@@ -14,6 +14,7 @@ Status check_weight_desc(const WeightDesc& desc);
 Status check_attention(const AttentionParams& params);
 Status check_linear(const KernelTable& kernels, const LinearParams& params);
 Status check_gemm_q(const KernelTable& kernels, const GemmQParams& params);
+Status check_gemm_qkv(const KernelTable& kernels, const GemmQkvParams& params);
 Status check_gemm_o(const KernelTable& kernels, const GemmOParams& params);
 Status check_gemm_o_update(const KernelTable& kernels, const GemmOUpdateParams& params);
 

@@ -130,6 +130,7 @@ class CudaBackend final : public Backend {
     return supports(p).ok() ? linear_workspace_bytes(p, p.weight->out_features()) : 0;
   }
   size_t workspace_bytes(const GemmQParams&) const override { return 0; }
+  size_t workspace_bytes(const GemmQkvParams&) const override { return 0; }
   size_t workspace_bytes(const GemmOParams&) const override { return 0; }
 
   Status supports(const AttentionParams& p) const override {
@@ -154,6 +155,10 @@ class CudaBackend final : public Backend {
   Status supports(const GemmQParams& p) const override {
     FO_RETURN_IF_ERROR(check_gemm_q(p));
     return check_plan_given(p.symbols, p.plan);
+  }
+  Status supports(const GemmQkvParams& p) const override {
+    FO_RETURN_IF_ERROR(check_gemm_qkv(p));
+    return check_plan_given(p.q.symbols, p.q.plan);
   }
   Status supports(const GemmOParams& p) const override {
     FO_RETURN_IF_ERROR(check_gemm_o(p));
@@ -185,6 +190,12 @@ class CudaBackend final : public Backend {
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       return cuda::gemm_q(stream_of(exec), launcher_, p, gemm_section(p.symbols, p.plan));
+    });
+  }
+  Status gemm_qkv(const Exec& exec, const GemmQkvParams& p) override {
+    return guarded([&] {
+      FO_RETURN_IF_ERROR(supports(p));
+      return cuda::gemm_qkv(stream_of(exec), launcher_, p, gemm_section(p.q.symbols, p.q.plan));
     });
   }
   Status attention(const Exec& exec, const AttentionParams& p) override {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "core/gemm_qkv_check.h"
 #include "cuda/checks.h"
 #include "cuda/error.h"
 #include "cuda/gemm_config.h"
@@ -26,14 +27,6 @@ int64_t column_groups(const TensorView& out) {
 // Column groups times blocks of 64 rows: more than there are tiles.
 int64_t most_tiles(const GemmQParams& p) {
   return p.x.size(0) * (p.x.size(1) / 64 + 2) * column_groups(p.out);
-}
-
-bool same_rows(const TensorView& a, const TensorView& b) {
-  bool same = a.data == b.data && a.dtype == b.dtype && a.rank == b.rank;
-  for (int i = 0; same && i < a.rank; ++i) {
-    same = a.size(i) == b.size(i) && a.stride[i] == b.stride[i];
-  }
-  return same;
 }
 
 Status make_section(const Launcher& launcher, const GemmQParams& p, sm90::GemmQSection& s) {
@@ -122,24 +115,9 @@ Status check_gemm_q(const GemmQParams& p) {
   return unsupported("x is " + p.x.to_string() + ", wanted fewer rows on a GPU");
 }
 
-Status check_gemm_qkv(const GemmQParams& q, const GemmQParams& k, const GemmQParams& v) {
-  FO_RETURN_IF_ERROR(check_gemm_q(q));
-  FO_RETURN_IF_ERROR(check_gemm_q(k));
-  FO_RETURN_IF_ERROR(check_gemm_q(v));
-  for (const GemmQParams* p : {&k, &v}) {
-    const std::string name = p == &k ? "k" : "v";
-    if (!same_rows(p->x, q.x)) return wanted("x of " + name, p->x.to_string(), "that of q");
-    if (p->token_offset != q.token_offset) {
-      return wanted("token_offset of " + name, std::to_string(p->token_offset),
-                    "that of q, " + std::to_string(q.token_offset));
-    }
-    if (p->out.size(3) != q.out.size(3)) {
-      return wanted("head_dim of " + name, std::to_string(p->out.size(3)),
-                    "that of q, " + std::to_string(q.out.size(3)));
-    }
-    if (p->symbols) return wanted("symbols of " + name, "given", "none");
-  }
-  return ok_status();
+Status check_gemm_qkv(const GemmQkvParams& p) {
+  for (const GemmQParams* one : {&p.q, &p.k, &p.v}) FO_RETURN_IF_ERROR(check_gemm_q(*one));
+  return check_gemm_qkv_agreement(p);
 }
 
 Status gemm_q(cudaStream_t stream, const Launcher& launcher, const GemmQParams& params,
@@ -148,9 +126,9 @@ Status gemm_q(cudaStream_t stream, const Launcher& launcher, const GemmQParams& 
   return launch(stream, launcher, sections);
 }
 
-Status gemm_qkv(cudaStream_t stream, const Launcher& launcher, const GemmQParams& q,
-                const GemmQParams& k, const GemmQParams& v, const void* /*gemm_plan*/) {
-  const GemmQParams* const sections[] = {&k, &v, &q};
+Status gemm_qkv(cudaStream_t stream, const Launcher& launcher, const GemmQkvParams& params,
+                const void* /*gemm_plan*/) {
+  const GemmQParams* const sections[] = {&params.k, &params.v, &params.q};
   return launch(stream, launcher, sections);
 }
 

@@ -12,8 +12,7 @@ namespace flashomni::cuda {
 
 // Why this call cannot run on either path; ok when it can.
 Status check_gemm_q(const GemmQParams& params);
-// Of three projections of one x in one launch. k and v have no symbols.
-Status check_gemm_qkv(const GemmQParams& q, const GemmQParams& k, const GemmQParams& v);
+Status check_gemm_qkv(const GemmQkvParams& params);
 
 // The tiles follow from S_c alone, so the plan may be null with symbols too. REQUIRES:
 // check_gemm_q(params) is ok.
@@ -21,8 +20,8 @@ Status gemm_q(cudaStream_t stream, const Launcher& launcher, const GemmQParams& 
               const void* gemm_plan);
 
 // The dense tiles of k and v fill the gaps that the sparse ones of q leave. REQUIRES:
-// check_gemm_qkv(q, k, v) is ok.
-Status gemm_qkv(cudaStream_t stream, const Launcher& launcher, const GemmQParams& q,
-                const GemmQParams& k, const GemmQParams& v, const void* gemm_plan);
+// check_gemm_qkv(params) is ok.
+Status gemm_qkv(cudaStream_t stream, const Launcher& launcher, const GemmQkvParams& params,
+                const void* gemm_plan);
 
 }  // namespace flashomni::cuda

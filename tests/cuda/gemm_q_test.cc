@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cuda/cuda_backend.h"
-#include "tests/testkit/gemm_q_case.h"
+#include "tests/testkit/gemm_qkv_case.h"
 
 namespace flashomni::testkit {
 namespace {
@@ -83,6 +83,17 @@ TEST_P(CudaGemmQ, RowsDoNotDependOnTheSymbols) {
       ASSERT_EQ(sparse.out.bits[i], dense.out.bits[i]) << coordinates(i, sparse.out.shape);
     }
   }
+}
+
+TEST_P(CudaGemmQ, GroupedWithKAndVHasTheSameBits) {
+  uint64_t seed = 613000;
+  for (Pattern pattern : kPatterns) {
+    for (int i = 0; i < 8; ++i) expect_grouped_as_alone(backend(), random_case(++seed, pattern));
+  }
+}
+
+TEST_P(CudaGemmQ, GroupedWantsOneSegmentOfOneX) {
+  expect_qkv_refusals(backend(), DType::kBF16);
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 // Which CTA computes which tiles of GEMM-O. Row tiles come from the plan, most active heads first,
 // and all column tiles of a row tile (of a panel of them) are neighbours in the list, so that CTAs
 // at work share rows of A and columns of the weight. The list is dealt to and fro over the grid:
-// with falling costs no CTA is behind another by more than one tile. If the last round is less than
-// half full, its tiles are cut in halves of 128 columns.
+// with falling costs no CTA is behind another by more than one tile. With symbols the CTAs of every
+// other row tile walk their share from its end: all of them at tiles of one length would read
+// planes and store at the same time, with nothing else to do. If the last round is less than half
+// full, its tiles are cut in halves of 128 columns.
 #pragma once
 
 #include <cstdint>
@@ -137,6 +139,9 @@ __device__ __forceinline__ bool deal_tile(const GemmOArgs& p, const GemmOPicked&
                                           GemmOTile& at) {
   const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
   const int tiles = p.batch * p.num_tiles * p.column_tiles * max(1, p.num_written);
+  if (p.has_symbols && round < tiles / grid && cta / p.panel % 2 == 1) {
+    round = tiles / grid - 1 - round;
+  }
   const int place = round % 2 == 0 ? cta : grid - 1 - cta;
   const int first = round * grid, left = tiles - first;
   if (left < grid && 2 * left <= grid) {
