@@ -82,6 +82,7 @@ TEST_F(CudaTiming, DISABLED_Symbols) {
     const TensorView other = make(DType::kBF16, {1, tokens, heads, d});
     const TensorView mean = make(DType::kF32, {1, heads, d}, 0.01);
     const TensorView pooled = make(DType::kF32, {1, heads, blocks, d});
+    const TensorView pooled_k = make(DType::kF32, {1, heads, blocks, d});
     const TensorView gate = make(DType::kU8, {1, heads, blocks});
     const TensorView scores = make(DType::kF32, {1, heads, blocks, blocks});
     const double bytes = static_cast<double>(q.bytes());
@@ -89,6 +90,10 @@ TEST_F(CudaTiming, DISABLED_Symbols) {
     measure("token_mean", bytes, 0, [&] { return gpu.token_mean({}, {q, mean}); });
     measure("pool", bytes, 0,
             [&] { return gpu.pool({}, {.x = q, .block = block, .out = pooled}); });
+    measure("pool_pair", 2 * bytes, 0, [&] {
+      return gpu.pool_pair({}, {.x = q, .block = block, .out = pooled},
+                           {.x = other, .block = block, .out = pooled_k});
+    });
     measure("pool, smoothed, gated", bytes, 0, [&] {
       return gpu.pool(
           {},
@@ -108,6 +113,7 @@ TEST_F(CudaTiming, DISABLED_Symbols) {
     PlanView plan = symbols.make_plan();
     measure("plan, random symbols", 0, 0, [&] { return gpu.plan({}, {symbols.view(), plan}); });
     GuardedSymbols chosen(gpu, SparseSymbols(g));
+    const PlanView chosen_plan = chosen.make_plan();
     measure("select_cached_rows", 0, 0, [&] {
       return gpu.select_cached_rows({}, {.scores = scores,
                                          .text_q = {0, 4},
@@ -118,6 +124,28 @@ TEST_F(CudaTiming, DISABLED_Symbols) {
     measure("select_kv_blocks", 0, 0, [&] {
       return gpu.select_kv_blocks({},
                                   {.scores = scores, .parameter = 0.3f, .symbols = chosen.view()});
+    });
+    // As an Update calls them, so that they follow each other closely.
+    const auto after_pooling = [&] {
+      Status done = gpu.block_scores({}, {.q = pooled, .k = pooled_k, .out = scores});
+      if (done.ok()) {
+        done = gpu.select_cached_rows({}, {.scores = scores,
+                                           .text_q = {0, 4},
+                                           .text_kv = {0, 4},
+                                           .theta = 0.1f,
+                                           .symbols = chosen.view()});
+      }
+      if (done.ok()) {
+        done = gpu.select_kv_blocks(
+            {}, {.scores = scores, .parameter = 0.3f, .symbols = chosen.view()});
+      }
+      return done.ok() ? gpu.plan({}, {chosen.view(), chosen_plan}) : done;
+    };
+    measure("scores, both selections and plan", 0, 0, after_pooling);
+    measure("the same with pooling of both", 0, 0, [&] {
+      const Status done = gpu.pool_pair({}, {.x = q, .block = block, .out = pooled},
+                                        {.x = other, .block = block, .out = pooled_k});
+      return done.ok() ? after_pooling() : done;
     });
     SymbolCounts counts;
     measure("count_symbols", 0, 0, [&] { return gpu.count_symbols({}, {chosen.view(), &counts}); });

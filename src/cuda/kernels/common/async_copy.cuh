@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Copies of 16 bytes from global to shared memory that a thread starts and later waits for
+// Copies of 16 or 4 bytes from global to shared memory that a thread starts and later waits for
 // (cp.async). They keep many loads under way without registers to hold them.
 #pragma once
 
@@ -13,6 +13,14 @@ __device__ __forceinline__ void async_copy_16(void* to, const void* from, bool i
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                    static_cast<uint32_t>(__cvta_generic_to_shared(to))),
                "l"(from), "r"(inside ? 16 : 0)
+               : "memory");
+}
+
+// The same for 4 bytes.
+__device__ __forceinline__ void async_copy_4(void* to, const void* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(inside ? 4 : 0)
                : "memory");
 }
 

@@ -5,12 +5,14 @@
 //   rank  sorts the tiles of every L2 group. A tile's place is the number of tiles before it, found
 //         by comparing it with all others of the group: no atomics, no passes, a few microseconds;
 //   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
-//   lists.
+//         lists; a second one may make the GEMM-O part meanwhile.
 #include <string>
 
 #include "cuda/error.h"
 #include "cuda/kernels/common/block.cuh"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/plan/attention_plan.h"
+#include "cuda/kernels/plan/gemm_plan.cuh"
 
 namespace flashomni::cuda {
 namespace {
@@ -55,19 +57,22 @@ struct DeviceSymbols {
   __device__ const uint64_t* words(int head, int i) const {
     return s + (static_cast<int64_t>(head) * num_q + i) * s_words;
   }
+  // The words are asked for whatever S_c says: waiting for it first would take twice as long.
   __device__ int count(int head, int i) const {
-    if (!active(head, i)) return 0;
-    if (!s) return num_kv;
+    const bool any = active(head, i);
+    if (!s) return any ? num_kv : 0;
     const uint64_t* row = words(head, i);
     int n = 0;
+#pragma unroll 4
     for (int w = 0; w < s_words; ++w) n += __popcll(row[w]);
-    return n;
+    return any ? n : 0;
   }
   __device__ int count_either(int head, int i, int j) const {
     if (!s) return num_kv;
     const uint64_t* a = words(head, i);
     const uint64_t* b = words(head, j);
     int n = 0;
+#pragma unroll 4
     for (int w = 0; w < s_words; ++w) n += __popcll(a[w] | b[w]);
     return n;
   }
@@ -159,23 +164,31 @@ template <class Items>
 __global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
   __shared__ __align__(16) uint32_t keys[kRankChunk];
   __shared__ int scratch[kBlockScratch];
+  chain_release();
+  chain_wait();
   const int group = blockIdx.x;
   const int size = items.size(group);
   const int own = blockIdx.y * kRankThreads + threadIdx.x;
   if (static_cast<int>(blockIdx.y) * kRankThreads >= size) return;  // the same for all threads
-  const int count = own < size ? items.count(group, own) : 0;
-  const uint32_t own_key = rank_key(count, own);
+  // In a group of one chunk it is among the keys below.
+  int count = own < size && size > kRankChunk ? items.count(group, own) : 0;
+  uint32_t own_key = rank_key(count, own);
   int rank = 0;
   int present = 0;
   for (int base = 0; base < size; base += kRankChunk) {
     const int in_chunk = min(kRankChunk, size - base);
     __syncthreads();
+#pragma unroll 2
     for (int k = threadIdx.x; k < (in_chunk + 3) / 4 * 4; k += kRankThreads) {
       const int n = k < in_chunk ? items.count(group, base + k) : 0;
       present += n > 0;
       keys[k] = n > 0 ? rank_key(n, base + k) : 0;
     }
     __syncthreads();
+    if (size <= kRankChunk && own < size) {
+      own_key = keys[own];
+      count = static_cast<int>(own_key >> 16);
+    }
 #pragma unroll 4
     for (int k = 0; k < in_chunk; k += 4) {
       const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
@@ -192,6 +205,16 @@ __global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
 
 constexpr int kDealThreads = 1024;
 static_assert(kDealThreads >= kMaxPlanGrid && kDealThreads >= kMaxPlanGroups);
+static_assert(kDealThreads == kGemmPlanThreads);
+
+// In a round of dealing a CTA is known by its load and number in 32 bits. The loads are never
+// further apart than the costliest tile, since who has less gets no less; so the key holds the load
+// beyond what CTA 0 had a round ago, and kLoadBase.
+constexpr int kCtaBits = 10;
+constexpr int kLoadBase = 1 << 20;
+constexpr int kMaxTileCost = kMaxPlanBlocks * kCostPerStep + kCostPerTile;
+static_assert((1 << kCtaBits) >= kMaxPlanGrid);
+static_assert(kLoadBase > kMaxTileCost && kLoadBase + 2 * kMaxTileCost < 1 << (32 - kCtaBits));
 // Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
 constexpr int kMaxSharedTiles = 7168;
 constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t);
@@ -208,6 +231,7 @@ struct DealParams {
   int blocks_per_step;
   int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
   bool shared_tiles;  // costs and start are in shared memory
+  GemmPlanArgs gemm;  // for the second CTA, if there is one
 };
 
 struct Cut {
@@ -240,14 +264,23 @@ __device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows,
   work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
 }
 
-__global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
+__global__ __launch_bounds__(kDealThreads,
+                             1) void deal_tiles(const __grid_constant__ DealParams p) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ int group_begin[kMaxPlanGroups];
   __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
   __shared__ int first_whole_entry[kMaxPlanGrid];
-  __shared__ uint64_t keys[kMaxPlanGrid];
+  __shared__ __align__(16) uint32_t keys[2][kMaxPlanGrid];
+  __shared__ int64_t base_load[2];
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
+  chain_release();
+  chain_wait();
+  if (blockIdx.x == 1) {
+    static_assert(sizeof(keys) >= sizeof(uint32_t) * (kMaxSymbolHeads + 1));
+    make_gemm_plan(p.gemm, &keys[0][0]);
+    return;
+  }
   const int tid = threadIdx.x;
   const int grid = p.grid;
   int64_t* start = p.shared_tiles ? reinterpret_cast<int64_t*>(dynamic) : p.scratch.start;
@@ -291,45 +324,63 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   const PlanShare share = plan_share(cost_sum, grid);
 
   // Whole tiles in rounds. `lanes` threads find the place of a CTA among all by its load so far;
-  // its first thread keeps the load.
+  // its first thread keeps the load. Rounds use the two halves of `keys` in turn, so that one
+  // barrier a round is enough: it also says whether a load passed the share in the round before.
   const int all_rounds = (tiles + grid - 1) / grid;
   int lanes = 1;
   while (lanes < 8 && 2 * lanes * grid <= kDealThreads) lanes *= 2;
   const int cta = tid / lanes;
   const int lane = tid % lanes;
-  int64_t load = 0, load_within = 0;
-  int rounds = 0;
+  const int padded = (grid + 4 * lanes - 1) / (4 * lanes) * (4 * lanes);
+  static_assert(kMaxPlanGrid % 32 == 0);
+  for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = ~0u;
+  if (tid == 0) base_load[1] = 0;
+  __syncthreads();
+  int64_t load = 0, load_before = 0, load_within = 0;
+  int rounds = all_rounds;  // those that no CTA's share ends in
   bool fits = true;
   bool in_last = false;  // this CTA got a tile of the last round
-  for (int r = 0; r < all_rounds; ++r) {
-    if (cta < grid && lane == 0) keys[cta] = (static_cast<uint64_t>(load) << 16) | cta;
-    __syncthreads();
+  for (int r = 0; r <= all_rounds; ++r) {
+    uint32_t* round_keys = keys[r & 1];
+    uint32_t own = 0;
+    if (cta < grid) {
+      own = static_cast<uint32_t>(load - base_load[~r & 1] + kLoadBase) << kCtaBits |
+            static_cast<uint32_t>(cta);
+      if (lane == 0) round_keys[cta] = own;
+    }
+    if (tid == 0) base_load[r & 1] = load;  // CTA 0's, for the next round
+    const bool over = __syncthreads_or(load > share.share);
+    if (fits && over) {
+      fits = false;
+      rounds = r - 1;
+      load_within = load_before;
+    }
+    if (r == all_rounds) break;
     int place = 0;
     if (cta < grid) {
-      const uint64_t own = keys[cta];
 #pragma unroll 4
-      for (int k = lane; k < grid; k += lanes) place += keys[k] < own;
+      for (int k = 4 * lane; k < padded; k += 4 * lanes) {
+        const uint4 key = *reinterpret_cast<const uint4*>(round_keys + k);
+        place += key.x < own;
+        place += key.y < own;
+        place += key.z < own;
+        place += key.w < own;
+      }
     }
     for (int d = 1; d < lanes; d *= 2) place += __shfl_xor_sync(0xffffffff, place, d);
-    const int64_t before = load;
+    load_before = load;
     const int t = r * grid + place;
     in_last = cta < grid && t < tiles;
     if (in_last) {
       load += costs[t];
       if (lane == 0) p.scratch.ctas[t] = cta;
     }
-    const bool over = __syncthreads_or(load > share.share);
-    if (fits && over) {
-      fits = false;
-      load_within = before;
-    }
-    if (fits) rounds = r + 1;
   }
   const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
   if (all_fit) rounds = all_rounds;
   const int dealt = min(tiles, rounds * grid);
   // From here on thread c follows CTA c.
-  int* num_rounds = reinterpret_cast<int*>(keys);
+  int* num_rounds = reinterpret_cast<int*>(&keys[0][0]);
   int64_t* rooms = reinterpret_cast<int64_t*>(cuts);
   static_assert(sizeof(cuts) >= sizeof(int64_t) * kMaxPlanGrid);
   __syncthreads();
@@ -454,22 +505,23 @@ template <class Items>
 Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most) {
   const dim3 blocks(static_cast<unsigned>(groups),
                     static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads));
-  rank_items<<<blocks, kRankThreads, 0, stream>>>(items);
-  return launch_status("the ranking of attention tiles");
+  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items),
+                     "launching the ranking of attention tiles");
 }
 
-Status launch_deal(cudaStream_t stream, const DealParams& params) {
+Status launch_deal(cudaStream_t stream, const DealParams& params, int ctas) {
   constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
   if (params.shared_tiles) {
     FO_CUDA(cudaFuncSetAttribute(deal_tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
             "asking for shared memory for the attention plan");
   }
-  deal_tiles<<<1, kDealThreads, params.shared_tiles ? kBytes : 0, stream>>>(params);
-  return launch_status("the dealing of attention tiles");
+  return cuda_status(launch_chained(deal_tiles, static_cast<unsigned>(ctas), kDealThreads,
+                                    params.shared_tiles ? kBytes : 0, stream, params),
+                     "launching the dealing of attention tiles");
 }
 
 Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, const uint64_t* s,
-             int grid, int head_dim, void* section) {
+             int grid, int head_dim, void* section, const GemmPlanArgs* gemm) {
   FO_RETURN_IF_ERROR(check_attention_plan(g, grid));
   const AttentionPlanShape shape(g, head_dim);
   const AttentionPlanLayout layout(g, grid);
@@ -500,19 +552,27 @@ Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, co
                       .grid = grid,
                       .blocks_per_step = plan_blocks_per_step(g),
                       .heads_paired = shape.pairs ? shape.heads : 0,
-                      .shared_tiles = shape.tiles() <= kMaxSharedTiles});
+                      .shared_tiles = shape.tiles() <= kMaxSharedTiles,
+                      .gemm = gemm ? *gemm : GemmPlanArgs{}},
+                     gemm ? 2 : 1);
 }
 
 }  // namespace
 
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section) {
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section);
+  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, nullptr);
+}
+
+Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
+                   void* section, void* gemm_section) {
+  FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm, gemm_plan_args(symbols, gemm_section));
+  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, &gemm);
 }
 
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section) {
-  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section);
+  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section, nullptr);
 }
 
 }  // namespace flashomni::cuda

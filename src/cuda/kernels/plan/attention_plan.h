@@ -95,6 +95,9 @@ Status check_attention_plan(const SymbolGeometry& geometry, int grid);
 // multiple of 256. Active query blocks without any kv block get no work.
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section);
+// The GEMM-O part (see gemm_plan.h) in the same launches.
+Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
+                   void* section, void* gemm_section);
 // The same lists for symbols that are all ones, without any symbols.
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section);

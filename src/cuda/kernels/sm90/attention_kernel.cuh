@@ -4,6 +4,7 @@
 // attention_producer.cuh), two warpgroups of 64 query rows compute.
 #pragma once
 
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/sm90/attention_paired.cuh"
 #include "cuda/kernels/sm90/attention_whole.cuh"
 
@@ -34,6 +35,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
     prefetch_tensor_map(&args.v);
     prefetch_tensor_map(&args.out);
   }
+  chain_release();
+  chain_wait();
   __syncthreads();
 
   const int role = uniform(threadIdx.x / kWarpgroup);

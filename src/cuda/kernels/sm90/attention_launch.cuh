@@ -15,8 +15,8 @@ cudaError_t launch_instance(const AttentionArgs& args, int grid, cudaStream_t st
   const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (ready != cudaSuccess) return ready;
-  kernel<<<grid, kAttentionThreads, kShared, stream>>>(args);
-  return cudaGetLastError();
+  return launch_chained(kernel, static_cast<unsigned>(grid), kAttentionThreads, kShared, stream,
+                        args);
 }
 
 template <class T, int kHeadDim>
