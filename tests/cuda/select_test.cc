@@ -60,7 +60,9 @@ Bits random_bits(Rng& rng, int64_t n, double share) {
   return bits;
 }
 
-SelectCase random_select_case(uint64_t seed, bool long_rows = false) {
+enum class Length { kShort, kLongKv, kLong };
+
+SelectCase random_select_case(uint64_t seed, Length length = Length::kShort) {
   Rng rng(seed);
   SelectCase c;
   c.seed = seed;
@@ -71,13 +73,14 @@ SelectCase random_select_case(uint64_t seed, bool long_rows = false) {
   g.block_kv = pick_block(rng);
   const int blocks = pick<int>(rng, {1, 2, 3, 7, 20, 63, 64, 65, 70});
   g.q_tokens = g.kv_tokens = blocks * std::max(g.block_q, g.block_kv) - rng.range(0, 31);
-  if (long_rows) {
-    // One side long: the oracle of all pairs would take minutes. Around every limit of the kernels.
+  if (length != Length::kShort) {
+    // Around every limit of the kernels. The oracle takes its time, so one side or one head only.
     const int many = pick<int>(rng, {96, 97, 132, 160, 161, 260, 289, 512, 513, 545, 1024, 1025});
-    const bool long_kv = rng.coin(0.5);
-    (long_kv ? g.kv_tokens : g.q_tokens) = many * (long_kv ? g.block_kv : g.block_q);
-    (long_kv ? g.q_tokens : g.kv_tokens) = 5 * (long_kv ? g.block_q : g.block_kv);
+    const int block = std::max(g.block_q, g.block_kv);
     g.batch = 1;
+    if (length == Length::kLong) g.heads = 1;
+    g.kv_tokens = many * (length == Length::kLong ? block : g.block_kv);
+    g.q_tokens = length == Length::kLong ? g.kv_tokens : 5 * g.block_q;
   }
   // Text at the front or at the end, where its first block may be mixed.
   const int text_tokens = rng.range(1, std::min(g.q_tokens, g.kv_tokens));
@@ -199,8 +202,8 @@ class CudaSelect : public CudaTest {};
 
 TEST_F(CudaSelect, CachedRowsMatchTheOracle) {
   int64_t groups = 0, undecided = 0;
-  for (uint64_t seed = 520000; seed < 520100; ++seed) {
-    SelectCase c = random_select_case(seed, seed >= 520060);
+  for (uint64_t seed = 520000; seed < 520080; ++seed) {
+    SelectCase c = random_select_case(seed, seed < 520060 ? Length::kShort : Length::kLong);
     c.rule = SelectRule::kDropCdf;
     c.parameter = std::min(c.parameter, 0.95f);
     if (seed % 10 == 0) c.text_q = c.text_kv = {};  // then nothing may be cached
@@ -234,7 +237,7 @@ TEST_F(CudaSelect, CachedRowsMatchTheOracle) {
 TEST_F(CudaSelect, KvBlocksMatchTheOracle) {
   int64_t groups = 0, undecided = 0;
   for (uint64_t seed = 530000; seed < 530120; ++seed) {
-    const SelectCase c = random_select_case(seed, seed >= 530060);
+    const SelectCase c = random_select_case(seed, seed < 530060 ? Length::kShort : Length::kLongKv);
     const SymbolGeometry& g = c.geometry;
     const Bits truth = oracle_kv(c, c.scores, c.parameter);
     const std::vector<bool> is_decided =

@@ -7,6 +7,7 @@
 //   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
 //         lists; a second one may make the GEMM-O part meanwhile.
 #include <string>
+#include <type_traits>
 
 #include "cuda/error.h"
 #include "cuda/kernels/common/block.cuh"
@@ -207,17 +208,53 @@ constexpr int kDealThreads = 1024;
 static_assert(kDealThreads >= kMaxPlanGrid && kDealThreads >= kMaxPlanGroups);
 static_assert(kDealThreads == kGemmPlanThreads);
 
-// In a round of dealing a CTA is known by its load and number in 32 bits. The loads are never
-// further apart than the costliest tile, since who has less gets no less; so the key holds the load
-// beyond what CTA 0 had a round ago, and kLoadBase.
+// While tiles are dealt a CTA is known by its load and number in 32 bits. The loads are never
+// further apart than what a turn deals to one CTA: who has less gets no less. So the key holds the
+// load beyond what CTA 0 had a turn ago, and kLoadBase.
 constexpr int kCtaBits = 10;
 constexpr int kLoadBase = 1 << 20;
-constexpr int kMaxTileCost = kMaxPlanBlocks * kCostPerStep + kCostPerTile;
+constexpr int kMaxTurnCost = kTurnRounds * (kMaxPlanBlocks * kCostPerStep + kCostPerTile);
 static_assert((1 << kCtaBits) >= kMaxPlanGrid);
-static_assert(kLoadBase > kMaxTileCost && kLoadBase + 2 * kMaxTileCost < 1 << (32 - kCtaBits));
+static_assert(kLoadBase > kMaxTurnCost && kLoadBase + 2 * kMaxTurnCost < 1 << (32 - kCtaBits));
+
+// How many of the keys of this lane's share are below `own`. kQuads: groups of four of them, known
+// to the compiler for the grids that there are.
+template <int kQuads>
+__device__ __forceinline__ int count_below(const uint32_t* keys, uint32_t own, int lane, int lanes,
+                                           int padded) {
+  int below = 0;
+  const auto add = [&](int k) {
+    const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
+    below += key.x < own;
+    below += key.y < own;
+    below += key.z < own;
+    below += key.w < own;
+  };
+  if constexpr (kQuads > 0) {
+#pragma unroll
+    for (int n = 0; n < kQuads; ++n) add(4 * (2 * n + lane));
+  } else {
+    for (int k = 4 * lane; k < padded; k += 4 * lanes) add(k);
+  }
+  return below;
+}
+constexpr int kUsualGrid = 136;  // at most: 132 SMs, or 114, or 108
+
+// A barrier of the first `threads` threads; true for all if any of them says so.
+__device__ __forceinline__ bool sync_or(int threads, bool mine) {
+  int any;
+  asm volatile(
+      "{ .reg .pred p, q; setp.ne.s32 p, %1, 0; barrier.cta.red.or.pred q, 1, %2, p; "
+      "selp.s32 %0, 1, 0, q; }"
+      : "=r"(any)
+      : "r"(static_cast<int>(mine)), "r"(threads)
+      : "memory");
+  return any != 0;
+}
+
 // Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
 constexpr int kMaxSharedTiles = 7168;
-constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t);
+constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t) + sizeof(uint16_t);
 
 struct DealParams {
   AttentionPlanScratch scratch;
@@ -230,7 +267,6 @@ struct DealParams {
   int grid;
   int blocks_per_step;
   int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
-  bool shared_tiles;  // costs and start are in shared memory
   GemmPlanArgs gemm;  // for the second CTA, if there is one
 };
 
@@ -264,6 +300,26 @@ __device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows,
   work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
 }
 
+struct Totals {
+  int64_t cost, blocks;
+  int rows;
+};
+
+// Over the threads of the CTA, with a single barrier: every warp adds up what all warps have.
+__device__ Totals add_up(Totals own) {
+  __shared__ Totals parts[kDealThreads / kWarp];
+  own = {warp_reduce(own.cost, Add{}), warp_reduce(own.blocks, Add{}),
+         warp_reduce(own.rows, Add{})};
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = own;
+  __syncthreads();
+  const Totals part = parts[threadIdx.x % kWarp];
+  static_assert(kDealThreads / kWarp == kWarp);
+  return {warp_reduce(part.cost, Add{}), warp_reduce(part.blocks, Add{}),
+          warp_reduce(part.rows, Add{})};
+}
+
+// kShared: costs, start and ctas are in shared memory.
+template <bool kShared>
 __global__ __launch_bounds__(kDealThreads,
                              1) void deal_tiles(const __grid_constant__ DealParams p) {
   extern __shared__ __align__(16) char dynamic[];
@@ -272,21 +328,30 @@ __global__ __launch_bounds__(kDealThreads,
   __shared__ int first_whole_entry[kMaxPlanGrid];
   __shared__ __align__(16) uint32_t keys[2][kMaxPlanGrid];
   __shared__ int64_t base_load[2];
+  __shared__ int dealt_rounds;
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
   chain_release();
   chain_wait();
   if (blockIdx.x == 1) {
-    static_assert(sizeof(keys) >= sizeof(uint32_t) * (kMaxSymbolHeads + 1));
+    static_assert(sizeof(keys) >= sizeof(uint32_t) * kGemmPlanChunk);
     make_gemm_plan(p.gemm, &keys[0][0]);
     return;
   }
   const int tid = threadIdx.x;
   const int grid = p.grid;
-  int64_t* start = p.shared_tiles ? reinterpret_cast<int64_t*>(dynamic) : p.scratch.start;
-  int32_t* costs =
-      p.shared_tiles ? reinterpret_cast<int32_t*>(dynamic + sizeof(int64_t) * (kMaxSharedTiles + 1))
-                     : p.scratch.costs;
+  int64_t* start;
+  int32_t* costs;
+  std::conditional_t<kShared, uint16_t, int32_t>* ctas;  // who gets a tile
+  if constexpr (kShared) {
+    start = reinterpret_cast<int64_t*>(dynamic);
+    costs = reinterpret_cast<int32_t*>(start + kMaxSharedTiles + 1);
+    ctas = reinterpret_cast<uint16_t*>(costs + kMaxSharedTiles);
+  } else {
+    start = p.scratch.start;
+    costs = p.scratch.costs;
+    ctas = p.scratch.ctas;
+  }
 
   // The groups' tiles, one after the other.
   int tiles;
@@ -307,77 +372,80 @@ __global__ __launch_bounds__(kDealThreads,
   const auto before = [&](int t, int steps) {
     return plan_blocks_before(steps, blocks_of(t), p.blocks_per_step);
   };
-  int64_t cost_sum = 0, block_sum = 0;
+  Totals totals{0, 0, 0};
 #pragma unroll 4
   for (int t = tid; t < tiles; t += kDealThreads) {
     const int blocks = blocks_of(t);
     const int cost = plan_steps(blocks, p.blocks_per_step) * kCostPerStep + kCostPerTile;
     costs[t] = cost;
-    cost_sum += cost;
-    block_sum += blocks;
+    totals.cost += cost;
+    totals.blocks += blocks;
   }
-  int rows = 0;
-  for (int h = tid; h < p.heads_paired; h += kDealThreads) rows += __ldg(p.scratch.head_size + h);
-  cost_sum = block_reduce(cost_sum, int64_t{0}, Add{}, wide_scratch);
-  block_sum = block_reduce(block_sum, int64_t{0}, Add{}, wide_scratch);
-  rows = block_reduce(rows, 0, Add{}, scratch);
-  const PlanShare share = plan_share(cost_sum, grid);
+  for (int h = tid; h < p.heads_paired; h += kDealThreads) {
+    totals.rows += __ldg(p.scratch.head_size + h);
+  }
+  totals = add_up(totals);
+  const PlanShare share = plan_share(totals.cost, grid);
 
   // Whole tiles in rounds. `lanes` threads find the place of a CTA among all by its load so far;
-  // its first thread keeps the load. Rounds use the two halves of `keys` in turn, so that one
-  // barrier a round is enough: it also says whether a load passed the share in the round before.
+  // its first thread keeps the load. Turns use the two halves of `keys` alternately, so that one
+  // barrier a turn is enough: it also says whether a load passed the share in the turn before.
   const int all_rounds = (tiles + grid - 1) / grid;
-  int lanes = 1;
-  while (lanes < 8 && 2 * lanes * grid <= kDealThreads) lanes *= 2;
+  const int lanes = 2 * grid <= kDealThreads ? 2 : 1;
   const int cta = tid / lanes;
   const int lane = tid % lanes;
-  const int padded = (grid + 4 * lanes - 1) / (4 * lanes) * (4 * lanes);
-  static_assert(kMaxPlanGrid % 32 == 0);
+  const int padded =
+      grid <= kUsualGrid ? kUsualGrid : (grid + 4 * lanes - 1) / (4 * lanes) * (4 * lanes);
+  static_assert(kMaxPlanGrid % 8 == 0 && kUsualGrid % 8 == 0);
   for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = ~0u;
   if (tid == 0) base_load[1] = 0;
   __syncthreads();
   int64_t load = 0, load_before = 0, load_within = 0;
-  int rounds = all_rounds;  // those that no CTA's share ends in
   bool fits = true;
   bool in_last = false;  // this CTA got a tile of the last round
-  for (int r = 0; r <= all_rounds; ++r) {
-    uint32_t* round_keys = keys[r & 1];
-    uint32_t own = 0;
-    if (cta < grid) {
-      own = static_cast<uint32_t>(load - base_load[~r & 1] + kLoadBase) << kCtaBits |
-            static_cast<uint32_t>(cta);
-      if (lane == 0) round_keys[cta] = own;
-    }
-    if (tid == 0) base_load[r & 1] = load;  // CTA 0's, for the next round
-    const bool over = __syncthreads_or(load > share.share);
-    if (fits && over) {
-      fits = false;
-      rounds = r - 1;
-      load_within = load_before;
-    }
-    if (r == all_rounds) break;
-    int place = 0;
-    if (cta < grid) {
-#pragma unroll 4
-      for (int k = 4 * lane; k < padded; k += 4 * lanes) {
-        const uint4 key = *reinterpret_cast<const uint4*>(round_keys + k);
-        place += key.x < own;
-        place += key.y < own;
-        place += key.z < own;
-        place += key.w < own;
+  const int dealers = (lanes * grid + kWarp - 1) / kWarp * kWarp;
+  if (tid < dealers) {
+    int rounds_within = all_rounds;  // those that no CTA's share ends in
+    int r = 0;                       // rounds dealt
+    int r_before = 0;
+    for (int turn = 0;; ++turn) {
+      uint32_t* turn_keys = keys[turn & 1];
+      uint32_t own = 0;
+      if (cta < grid) {
+        own = static_cast<uint32_t>(load - base_load[~turn & 1] + kLoadBase) << kCtaBits |
+              static_cast<uint32_t>(cta);
+        if (lane == 0) turn_keys[cta] = own;
+      }
+      if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
+      const bool over = sync_or(dealers, load > share.share);
+      if (fits && over) {
+        fits = false;
+        rounds_within = r_before;
+        load_within = load_before;
+      }
+      if (r == all_rounds) break;
+      int place = 0;
+      if (cta < grid) {
+        place = grid <= kUsualGrid
+                    ? count_below<kUsualGrid / 8>(turn_keys, own, lane, lanes, padded)
+                    : count_below<0>(turn_keys, own, lane, lanes, padded);
+      }
+      if (lanes == 2) place += __shfl_xor_sync(0xffffffff, place, 1);
+      load_before = load;
+      r_before = r;
+      for (const int end = r + plan_turn_rounds(all_rounds - r); r < end; ++r) {
+        const int t = r * grid + place;
+        in_last = cta < grid && t < tiles;
+        if (in_last) {
+          load += costs[t];
+          if (lane == 0) ctas[t] = cta;
+        }
       }
     }
-    for (int d = 1; d < lanes; d *= 2) place += __shfl_xor_sync(0xffffffff, place, d);
-    load_before = load;
-    const int t = r * grid + place;
-    in_last = cta < grid && t < tiles;
-    if (in_last) {
-      load += costs[t];
-      if (lane == 0) p.scratch.ctas[t] = cta;
-    }
+    if (tid == 0) dealt_rounds = rounds_within;
   }
   const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
-  if (all_fit) rounds = all_rounds;
+  const int rounds = all_fit ? all_rounds : dealt_rounds;
   const int dealt = min(tiles, rounds * grid);
   // From here on thread c follows CTA c.
   int* num_rounds = reinterpret_cast<int*>(&keys[0][0]);
@@ -486,8 +554,8 @@ __global__ __launch_bounds__(kDealThreads,
   if (tid == 0) {
     p.offsets[grid] = entries;
     p.header->grid = grid;
-    p.header->num_rows = p.heads_paired > 0 ? rows : tiles;
-    p.header->total_blocks = block_sum;
+    p.header->num_rows = p.heads_paired > 0 ? totals.rows : tiles;
+    p.header->total_blocks = totals.blocks;
     p.header->num_work = entries;
     for (int32_t& pad : p.header->pad) pad = 0;
   }
@@ -495,7 +563,7 @@ __global__ __launch_bounds__(kDealThreads,
   __syncthreads();
 #pragma unroll 4
   for (int t = tid; t < dealt; t += kDealThreads) {
-    const int c = p.scratch.ctas[t];
+    const int c = ctas[t];
     write_work(p.work, first_whole_entry[c] + t / grid, rows_of(t), 0, blocks_of(t),
                AttentionWork::kWhole);
   }
@@ -509,14 +577,15 @@ Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most
                      "launching the ranking of attention tiles");
 }
 
-Status launch_deal(cudaStream_t stream, const DealParams& params, int ctas) {
+Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, int ctas) {
   constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
-  if (params.shared_tiles) {
-    FO_CUDA(cudaFuncSetAttribute(deal_tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+  const auto kernel = shared ? deal_tiles<true> : deal_tiles<false>;
+  if (shared) {
+    FO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
             "asking for shared memory for the attention plan");
   }
-  return cuda_status(launch_chained(deal_tiles, static_cast<unsigned>(ctas), kDealThreads,
-                                    params.shared_tiles ? kBytes : 0, stream, params),
+  return cuda_status(launch_chained(kernel, static_cast<unsigned>(ctas), kDealThreads,
+                                    shared ? kBytes : 0, stream, params),
                      "launching the dealing of attention tiles");
 }
 
@@ -552,9 +621,8 @@ Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, co
                       .grid = grid,
                       .blocks_per_step = plan_blocks_per_step(g),
                       .heads_paired = shape.pairs ? shape.heads : 0,
-                      .shared_tiles = shape.tiles() <= kMaxSharedTiles,
                       .gemm = gemm ? *gemm : GemmPlanArgs{}},
-                     gemm ? 2 : 1);
+                     shape.tiles() <= kMaxSharedTiles, gemm ? 2 : 1);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 //   deal    whole tiles in rounds over the CTAs, the largest of a round to the CTA that has least,
 //           as long as no CTA gets more than its share; if that takes all tiles, up to `slack` more
 //           is accepted. CTAs stay level all the way, and so in the same L2 group at the same time.
+//           Who has least is found anew for each of the last rounds, and every few rounds before.
 //   cut     the tiles left over, laid end to end, are cut where each CTA's share ends, between two
 //           steps. A cut within `slack` of the border of a tile moves there.
 // Ties go to the smaller row, so equal symbols give equal lists.
@@ -68,6 +69,17 @@ constexpr int kCostPerTile = 1;
 // The share of a CTA is never less than this many steps: handing over a piece of a tile costs more
 // than the balance gains.
 constexpr int kMinShareSteps = 4;
+
+// Rounds that are dealt in one turn, to the CTAs in the same order, when so many are left.
+constexpr int kTurnRounds = 4;
+constexpr int kSingleRounds = 8;
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    inline int
+    plan_turn_rounds(int left) {
+  return left >= kTurnRounds + kSingleRounds ? kTurnRounds : 1;
+}
 
 // Which heads share the L2 cache is decided for this head_dim: a plan does not know its own.
 constexpr int kPlanHeadDim = 128;

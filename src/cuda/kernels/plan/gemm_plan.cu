@@ -11,10 +11,10 @@ namespace {
 
 __global__ void __launch_bounds__(kGemmPlanThreads)
     gemm_plan_kernel(const __grid_constant__ GemmPlanArgs p) {
-  __shared__ uint32_t places[kMaxSymbolHeads + 1];
+  __shared__ __align__(16) uint32_t keys[kGemmPlanChunk];
   chain_release();
   chain_wait();
-  make_gemm_plan(p, places);
+  make_gemm_plan(p, keys);
 }
 
 }  // namespace
@@ -27,6 +27,10 @@ Result<GemmPlanArgs> gemm_plan_args(const SymbolsView& symbols, void* section) {
                        ", wanted 64 or 128");
   }
   const GemmPlanLayout layout(g);
+  if (int64_t{g.batch} * layout.tiles >= 1 << kEntryBits) {
+    return unsupported("number of row tiles is " + std::to_string(int64_t{g.batch} * layout.tiles) +
+                       ", wanted fewer than " + std::to_string(1 << kEntryBits) + " in a plan");
+  }
   char* base = static_cast<char*>(section);
   GemmPlanArgs args;
   args.c = symbols.c;

@@ -50,45 +50,41 @@ __device__ inline int tile_heads(const GemmPlanArgs& p, int entry) {
   return count;
 }
 
-// `places`: shared memory for kMaxSymbolHeads + 1 numbers. For kGemmPlanThreads threads.
-__device__ inline void make_gemm_plan(const GemmPlanArgs& p, uint32_t* places) {
-  // Tiles with this many heads; then the place in the order of the next one of them.
-  for (int n = threadIdx.x; n <= p.num_heads; n += kGemmPlanThreads) places[n] = 0;
+constexpr int kGemmPlanChunk = 2048;
+constexpr int kEntryBits = 21;
+static_assert(kMaxSymbolHeads < 1 << (32 - kEntryBits));
+
+// An entry's place is the number of entries with more heads, or as many and a smaller number: equal
+// symbols give equal plans. `keys`: shared memory for kGemmPlanChunk numbers, at a multiple of 16
+// bytes. For kGemmPlanThreads threads.
+__device__ inline void make_gemm_plan(const GemmPlanArgs& p, uint32_t* keys) {
   for (int k = threadIdx.x; k < p.batch * p.num_q_blocks; k += kGemmPlanThreads) {
     transpose_block(p, k / p.num_q_blocks, k % p.num_q_blocks);
   }
   __syncthreads();  // orders the words in global memory too: they are read by this CTA only
   const int entries = p.batch * p.tiles;
-  for (int k = threadIdx.x; k < entries; k += kGemmPlanThreads)
-    atomicAdd(&places[tile_heads(p, k)], 1u);
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    uint32_t place = 0;
-    for (int n = p.num_heads; n >= 0; --n) {
-      const uint32_t count = places[n];
-      places[n] = place;
-      place += count;
+  const auto key_of = [&](int k) {  // larger ones come first
+    return static_cast<uint32_t>(tile_heads(p, k)) << kEntryBits |
+           static_cast<uint32_t>((1 << kEntryBits) - 1 - k);
+  };
+  for (int base = 0; base < entries; base += kGemmPlanThreads) {
+    const int own = base + static_cast<int>(threadIdx.x);
+    const uint32_t own_key = own < entries ? key_of(own) : 0;
+    int place = 0;
+    for (int first = 0; first < entries; first += kGemmPlanChunk) {
+      const int in_chunk = min(kGemmPlanChunk, entries - first);
+      __syncthreads();
+      for (int k = threadIdx.x; k < (in_chunk + 3) / 4 * 4; k += kGemmPlanThreads) {
+        keys[k] = k < in_chunk ? key_of(first + k) : 0;
+      }
+      __syncthreads();
+      if (own >= entries) continue;
+      for (int k = 0; k < in_chunk; k += 4) {
+        const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
+        place += (key.x > own_key) + (key.y > own_key) + (key.z > own_key) + (key.w > own_key);
+      }
     }
-  }
-  __syncthreads();
-  if (threadIdx.x >= 32) return;
-
-  // A stable counting sort by one warp: equal tiles keep their order, so equal symbols give equal
-  // plans.
-  const int lane = static_cast<int>(threadIdx.x);
-  for (int k0 = 0; k0 < entries; k0 += 32) {
-    const int k = k0 + lane;
-    const int heads = k < entries ? tile_heads(p, k) : -1;
-    const unsigned alike = __match_any_sync(kAllLanes, heads);
-    const unsigned before = alike & ((1u << lane) - 1);
-    uint32_t place = 0;
-    if (k < entries) place = places[heads];
-    __syncwarp();
-    if (k < entries) {
-      p.order[place + __popc(before)] = static_cast<uint32_t>(k);
-      if (before == 0) places[heads] = place + __popc(alike);
-    }
-    __syncwarp();
+    if (own < entries) p.order[place] = static_cast<uint32_t>(own);
   }
 }
 

@@ -11,7 +11,7 @@
 namespace flashomni::cuda::sm90 {
 
 // kPaired: query blocks of 64 rows, otherwise of 128.
-template <class T, int kHeadDim, int kBlockKv, bool kPaired>
+template <class T, int kHeadDim, int kBlockKv, bool kPaired, class Pace>
 __global__ void __launch_bounds__(kAttentionThreads, 1)
     attention_kernel(const __grid_constant__ AttentionArgs args) {
   using Layout = AttentionLayout<kHeadDim>;
@@ -42,13 +42,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   const int role = uniform(threadIdx.x / kWarpgroup);
   if (role == 0) {
     registers_shrink<Layout::producer_registers(kPaired)>();
-    if (threadIdx.x < 32) produce<kHeadDim, kBlockKv, kPaired>(args, smem, bars);
+    if (threadIdx.x < 32) produce<kHeadDim, kBlockKv, kPaired, Pace>(args, smem, bars);
   } else {
     registers_grow<Layout::consumer_registers(kPaired)>();
     if constexpr (kPaired) {
-      PairedConsumer<T, kHeadDim, kBlockKv>(args, smem, bars, role - 1).run();
+      PairedConsumer<T, kHeadDim, kBlockKv, Pace>(args, smem, bars, role - 1).run();
     } else {
-      Consumer<T, kHeadDim, kBlockKv>(args, smem, bars, role - 1).run();
+      Consumer<T, kHeadDim, kBlockKv, Pace>(args, smem, bars, role - 1).run();
     }
   }
 }

@@ -3,9 +3,9 @@
 // S_s of rows of up to kMaxShortRow kv blocks: a warp a row, its scores in registers, and no
 // sorting. Every rule keeps or drops what comes before one entry of the sorted row, the crossing:
 // the first whose running sum passes a limit. The sum up to a score is that of all entries that
-// sort no later, so the crossing's score is found by halving the range of scores; equal scores
-// weigh the same and go by index. Sums are trees over fixed places, with zeros for what is left
-// out: they never fall when an entry is added.
+// sort no later, so the crossing's score is found by halving the range of scores, from one that is
+// there to another that is there; equal scores weigh the same and go by index. Sums are trees over
+// fixed places, with zeros for what is left out: they never fall when an entry is added.
 #include "cuda/kernels/common/block.cuh"
 #include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/symbols/select_kv_args.h"
@@ -36,6 +36,19 @@ struct SortedRow {
     for (int e = 0; e < kEach; ++e) count += key[e] <= limit;
     return __reduce_add_sync(kAllLanes, count);
   }
+  // The least key above `limit`, the largest up to it. No score's key is 0.
+  __device__ __forceinline__ uint32_t least_above(uint32_t limit) const {
+    uint32_t least = kNoKey;
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) least = key[e] > limit ? min(least, key[e]) : least;
+    return __reduce_min_sync(kAllLanes, least);
+  }
+  __device__ __forceinline__ uint32_t most_up_to(uint32_t limit) const {
+    uint32_t most = 0;
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) most = key[e] <= limit ? max(most, key[e]) : most;
+    return __reduce_max_sync(kAllLanes, most);
+  }
   __device__ __forceinline__ double weight_of(uint32_t value) const {
     double own = 0;
     bool here = false;
@@ -60,53 +73,28 @@ struct Crossing {
 
 template <int kEach>
 __device__ Crossing last_entry(const SortedRow<kEach>& row, int n) {
-  uint32_t key = 0;
-#pragma unroll
-  for (int e = 0; e < kEach; ++e) {
-    if (row.key[e] != kNoKey) key = max(key, row.key[e]);
-  }
-  key = __reduce_max_sync(kAllLanes, key);
-  const int under = key > 0 ? row.count_up_to(key - 1) : 0;
-  return {key, n - 1 - under, n - 1};
+  const uint32_t key = row.most_up_to(kNoKey - 1);
+  return {key, n - 1 - row.count_up_to(key - 1), n - 1};
 }
 
 // stop(sum) is false up to some sum, and true of the sum of the whole row. All lanes call and get
-// the same. `n`: entries, at least 1.
+// the same.
 template <int kEach, class Stop>
-__device__ Crossing find_crossing(const SortedRow<kEach>& row, int n, const Stop& stop) {
-  uint32_t low = kNoKey, high = 0;
-#pragma unroll
-  for (int e = 0; e < kEach; ++e) {
-    low = min(low, row.key[e]);
-    if (row.key[e] != kNoKey) high = max(high, row.key[e]);
-  }
-  low = __reduce_min_sync(kAllLanes, low);
-  high = __reduce_max_sync(kAllLanes, high);
-  // The crossing's key is in [low, high]; `below` is the sum of keys under low, and so on.
-  double below = 0;
-  int count_below = 0, count_high = n;
-  while (low < high && count_high - count_below > 1) {
+__device__ Crossing find_crossing(const SortedRow<kEach>& row, const Stop& stop) {
+  uint32_t low = row.least_above(0), high = row.most_up_to(kNoKey - 1);
+  double below = 0;  // the sum of all keys under low
+  while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
     const double sum = row.sum_up_to(middle);
-    const int count = row.count_up_to(middle);
     if (stop(sum)) {
-      high = middle;
-      count_high = count;
+      high = row.most_up_to(middle);
     } else {
-      low = middle + 1;
+      low = row.least_above(middle);
       below = sum;
-      count_below = count;
     }
   }
-  if (low < high) {  // a single entry is left
-    uint32_t key = kNoKey;
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-      if (row.key[e] >= low) key = min(key, row.key[e]);
-    }
-    low = __reduce_min_sync(kAllLanes, key);
-  }
-  const int ties = count_high - count_below;
+  const int count_below = row.count_up_to(low - 1);
+  const int ties = row.count_up_to(low) - count_below;
   if (ties == 1) return {low, 0, count_below};
   const double weight = row.weight_of(low);
   int from = 1, to = ties;  // how many of them it takes
@@ -138,14 +126,14 @@ __device__ uint32_t apply_rule(const SelectKvArgs& a, const SortedRow<kEach>& ro
       keep_before = false;
       keep_at = keep_after = true;
       // The last entry stays whatever the limit.
-      at = above(total) ? find_crossing(row, n, above) : last_entry(row, n);
+      at = above(total) ? find_crossing(row, above) : last_entry(row, n);
       break;
     case SelectRule::kKeepCdfLt:
       if (!above(total)) {
         keep_at = keep_after = true;
         break;
       }
-      at = find_crossing(row, n, above);
+      at = find_crossing(row, above);
       keep_at = at.before == 0;  // at least one
       break;
     case SelectRule::kKeepCdfGe:
@@ -154,13 +142,13 @@ __device__ uint32_t apply_rule(const SelectKvArgs& a, const SortedRow<kEach>& ro
         keep_after = true;
         break;
       }
-      at = find_crossing(row, n, reached);
+      at = find_crossing(row, reached);
       break;
     case SelectRule::kTopK:
       // Also none for a parameter that is not a number.
       if (!(a.parameter >= 1.f)) return 0;
       keep_at = true;
-      at = find_crossing(row, n, counted);
+      at = find_crossing(row, counted);
       break;
   }
   uint32_t kept = 0;
@@ -185,14 +173,15 @@ __global__ __launch_bounds__(kThreads) void select_kv_short_kernel(SelectKvArgs 
   chain_release();
   chain_wait();
   const int lane = threadIdx.x % kWarp;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerCta + threadIdx.x / kWarp;
+  const unsigned row = blockIdx.x * kRowsPerCta + threadIdx.x / kWarp;
   if (row >= a.rows) return;
-  const int i = static_cast<int>(row % a.num_q);
-  const int64_t group = row / a.num_q;
-  const int64_t h = group % a.heads, b = group / a.heads;
+  const unsigned group = row / a.num_q;
+  const int i = static_cast<int>(row - group * a.num_q);
+  const int64_t b = group / a.heads;
+  const int64_t h = group - b * a.heads;
   const int n = a.num_kv;
 
-  const bool active = (a.c[group * a.c_words + i / 64] >> (i % 64)) & 1;
+  const bool active = (a.c[int64_t{group} * a.c_words + i / 64] >> (i % 64)) & 1;
   const bool whole = (a.keep_q.begin <= i && i < a.keep_q.end) ||
                      (a.gate_q && a.gate_q[b * a.gate_q_batch + h * a.gate_q_head + i] == 0);
   uint32_t kept = 0;
@@ -249,7 +238,8 @@ __global__ __launch_bounds__(kThreads) void select_kv_short_kernel(SelectKvArgs 
     const int j = min(i * a.block_q / a.block_kv, n - 1);
     if (lane == j / 32) word = 1u << (j % 32);
   }
-  if (lane < 2 * a.s_words) reinterpret_cast<uint32_t*>(a.s + row * a.s_words)[lane] = word;
+  if (lane < 2 * a.s_words)
+    reinterpret_cast<uint32_t*>(a.s + int64_t{row} * a.s_words)[lane] = word;
 }
 
 template <int kEach>
