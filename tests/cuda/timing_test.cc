@@ -22,6 +22,7 @@ class CudaTiming : public CudaTest {
  protected:
   void SetUp() override {
     CudaTest::SetUp();
+    if (IsSkipped()) return;
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
     exec_.stream = stream_;
   }
