@@ -17,11 +17,8 @@ command -v compute-sanitizer > /dev/null || { echo "no compute-sanitizer on the 
 
 failed=()
 for tool in "${tools[@]}"; do
-  options=()
-  # Guard bytes and padding are compared but never written by a kernel.
-  [ "$tool" = initcheck ] && options+=(--track-unused-memory no)
   echo "== $tool"
-  compute-sanitizer --tool "$tool" "${options[@]}" --error-exitcode 3 --print-limit 20 \
+  compute-sanitizer --tool "$tool" --error-exitcode 3 --print-limit 20 \
     "$program" --gtest_filter='CudaSmoke.*' --gtest_brief=1 || failed+=("$tool")
 done
 [ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }

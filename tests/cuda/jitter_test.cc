@@ -49,15 +49,20 @@ TEST_F(CudaJitter, AttentionGivesTheSameBits) {
   if (major != 9) GTEST_SKIP() << "NOT RUN, the kernel is for compute capability 9.0";
   Backend& gpu = backend();
   cuda::TensorMapCache maps;
-  for (uint64_t seed = 630000; seed < 630048; ++seed) {
+  for (uint64_t seed = 630000; seed < 630024; ++seed) {
     Rng rng(seed);
     SymbolGeometry g;
     g.batch = rng.range(1, 2);
-    g.heads = pick<int>(rng, {1, 3, 24});
+    g.heads = pick<int>(rng, {1, 2, 5});
     g.block_q = pick<int>(rng, {64, 128});
     g.block_kv = pick<int>(rng, {64, 128});
-    g.q_tokens = pick<int>(rng, {1, 129, 640, 1300});
-    g.kv_tokens = pick<int>(rng, {1, 200, 1300, 5000});
+    g.q_tokens = pick<int>(rng, {1, 129, 640});
+    g.kv_tokens = pick<int>(rng, {1, 200, 1300, 3000});
+    if (seed % 6 == 0) {  // several tiles a CTA
+      g.batch = 1;
+      g.heads = 150;
+      g.q_tokens = g.kv_tokens = 193;
+    }
     const Pattern pattern = kPatterns[rng.below(std::size(kPatterns))];
     SCOPED_TRACE("jitter seed=" + std::to_string(seed) + " " + pattern_name(pattern));
     GuardedSymbols symbols(gpu, make_symbols(g, pattern, rng));

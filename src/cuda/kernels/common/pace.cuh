@@ -13,7 +13,7 @@ struct Steady {
   static __device__ __forceinline__ void pause() {}
 };
 
-// Warps sleep up to 4 us at about every eighth call, all lanes alike.
+// Warps sleep up to 4 us at about every eighth call, all lanes together. For all lanes of a warp.
 struct Jitter {
   static __device__ __forceinline__ void pause() {
     uint32_t x = static_cast<uint32_t>(clock64());
@@ -21,8 +21,9 @@ struct Jitter {
     x ^= x >> 15;
     x *= 0x85ebca77u;
     x ^= x >> 13;
-    x = __shfl_sync(__activemask(), x, __ffs(static_cast<int>(__activemask())) - 1);
+    x = __shfl_sync(0xffffffffu, x, 0);
     if (x % 8 == 0) __nanosleep(x >> 20);
+    __syncwarp();
   }
 };
 

@@ -215,41 +215,41 @@ constexpr int kCtaBits = 10;
 constexpr int kLoadBase = 1 << 20;
 constexpr int kMaxTurnCost = kTurnRounds * (kMaxPlanBlocks * kCostPerStep + kCostPerTile);
 static_assert((1 << kCtaBits) >= kMaxPlanGrid);
-static_assert(kLoadBase > kMaxTurnCost && kLoadBase + 2 * kMaxTurnCost < 1 << (32 - kCtaBits));
+static_assert(kLoadBase > kMaxTurnCost);
+// Of two keys the sign of the difference says which is less; this one is more than all others.
+constexpr int kNoCta = (kLoadBase + 2 * kMaxTurnCost) << kCtaBits;
+static_assert(int64_t{kLoadBase + 2 * kMaxTurnCost} << kCtaBits <= 0x7fffffff);
 
-// How many of the keys of this lane's share are below `own`. kQuads: groups of four of them, known
-// to the compiler for the grids that there are.
+constexpr int kUsualGrid = 144;  // at most: 132 SMs, or 114, or 108
+constexpr int kUsualLanes = 4;
+
+// How many of this lane's share of the keys are below `own`. In four sums and without branches, so
+// that loads and additions overlap. kQuads: groups of four keys of a lane, known to the compiler
+// for the grids that there are.
 template <int kQuads>
-__device__ __forceinline__ int count_below(const uint32_t* keys, uint32_t own, int lane, int lanes,
+__device__ __forceinline__ int count_below(const int* keys, int own, int lane, int lanes,
                                            int padded) {
-  int below = 0;
-  const auto add = [&](int k) {
-    const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
-    below += key.x < own;
-    below += key.y < own;
-    below += key.z < own;
-    below += key.w < own;
+  uint32_t below[4] = {};
+  const auto add = [&](const int4& key) {
+    below[0] += static_cast<uint32_t>(key.x - own) >> 31;
+    below[1] += static_cast<uint32_t>(key.y - own) >> 31;
+    below[2] += static_cast<uint32_t>(key.z - own) >> 31;
+    below[3] += static_cast<uint32_t>(key.w - own) >> 31;
   };
   if constexpr (kQuads > 0) {
+    int4 key[kQuads];
 #pragma unroll
-    for (int n = 0; n < kQuads; ++n) add(4 * (2 * n + lane));
+    for (int n = 0; n < kQuads; ++n) {
+      key[n] = *reinterpret_cast<const int4*>(keys + 4 * (kUsualLanes * n + lane));
+    }
+#pragma unroll
+    for (int n = 0; n < kQuads; ++n) add(key[n]);
   } else {
-    for (int k = 4 * lane; k < padded; k += 4 * lanes) add(k);
+    for (int k = 4 * lane; k < padded; k += 4 * lanes) {
+      add(*reinterpret_cast<const int4*>(keys + k));
+    }
   }
-  return below;
-}
-constexpr int kUsualGrid = 136;  // at most: 132 SMs, or 114, or 108
-
-// A barrier of the first `threads` threads; true for all if any of them says so.
-__device__ __forceinline__ bool sync_or(int threads, bool mine) {
-  int any;
-  asm volatile(
-      "{ .reg .pred p, q; setp.ne.s32 p, %1, 0; barrier.cta.red.or.pred q, 1, %2, p; "
-      "selp.s32 %0, 1, 0, q; }"
-      : "=r"(any)
-      : "r"(static_cast<int>(mine)), "r"(threads)
-      : "memory");
-  return any != 0;
+  return static_cast<int>(below[0] + below[1] + below[2] + below[3]);
 }
 
 // Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
@@ -326,16 +326,15 @@ __global__ __launch_bounds__(kDealThreads,
   __shared__ int group_begin[kMaxPlanGroups];
   __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
   __shared__ int first_whole_entry[kMaxPlanGrid];
-  __shared__ __align__(16) uint32_t keys[2][kMaxPlanGrid];
+  __shared__ __align__(16) int keys[2][kMaxPlanGrid];
   __shared__ int64_t base_load[2];
-  __shared__ int dealt_rounds;
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
   chain_release();
   chain_wait();
   if (blockIdx.x == 1) {
     static_assert(sizeof(keys) >= sizeof(uint32_t) * kGemmPlanChunk);
-    make_gemm_plan(p.gemm, &keys[0][0]);
+    make_gemm_plan(p.gemm, reinterpret_cast<uint32_t*>(&keys[0][0]));
     return;
   }
   const int tid = threadIdx.x;
@@ -353,6 +352,7 @@ __global__ __launch_bounds__(kDealThreads,
     ctas = p.scratch.ctas;
   }
 
+  constexpr int kBatch = 4;  // tiles of a thread whose loads are under way together
   // The groups' tiles, one after the other.
   int tiles;
   {
@@ -373,13 +373,21 @@ __global__ __launch_bounds__(kDealThreads,
     return plan_blocks_before(steps, blocks_of(t), p.blocks_per_step);
   };
   Totals totals{0, 0, 0};
-#pragma unroll 4
-  for (int t = tid; t < tiles; t += kDealThreads) {
-    const int blocks = blocks_of(t);
-    const int cost = plan_steps(blocks, p.blocks_per_step) * kCostPerStep + kCostPerTile;
-    costs[t] = cost;
-    totals.cost += cost;
-    totals.blocks += blocks;
+  for (int base = tid; base < tiles; base += kBatch * kDealThreads) {
+    int blocks[kBatch];
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      blocks[n] = blocks_of(min(base + n * kDealThreads, tiles - 1));
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int t = base + n * kDealThreads;
+      if (t >= tiles) break;
+      const int cost = plan_steps(blocks[n], p.blocks_per_step) * kCostPerStep + kCostPerTile;
+      costs[t] = cost;
+      totals.cost += cost;
+      totals.blocks += blocks[n];
+    }
   }
   for (int h = tid; h < p.heads_paired; h += kDealThreads) {
     totals.rows += __ldg(p.scratch.head_size + h);
@@ -391,64 +399,61 @@ __global__ __launch_bounds__(kDealThreads,
   // its first thread keeps the load. Turns use the two halves of `keys` alternately, so that one
   // barrier a turn is enough: it also says whether a load passed the share in the turn before.
   const int all_rounds = (tiles + grid - 1) / grid;
-  const int lanes = 2 * grid <= kDealThreads ? 2 : 1;
+  const bool usual = grid <= kUsualGrid;
+  const int lanes = usual ? kUsualLanes : 1;
   const int cta = tid / lanes;
   const int lane = tid % lanes;
-  const int padded =
-      grid <= kUsualGrid ? kUsualGrid : (grid + 4 * lanes - 1) / (4 * lanes) * (4 * lanes);
-  static_assert(kMaxPlanGrid % 8 == 0 && kUsualGrid % 8 == 0);
-  for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = ~0u;
+  const int padded = usual ? kUsualGrid : (grid + 3) / 4 * 4;
+  static_assert(kUsualGrid % (4 * kUsualLanes) == 0 && kUsualGrid * kUsualLanes <= kDealThreads);
+  for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = kNoCta;
   if (tid == 0) base_load[1] = 0;
   __syncthreads();
   int64_t load = 0, load_before = 0, load_within = 0;
+  int rounds = all_rounds;  // those that no CTA's share ends in
+  int r = 0, r_before = 0;  // rounds dealt
   bool fits = true;
   bool in_last = false;  // this CTA got a tile of the last round
-  const int dealers = (lanes * grid + kWarp - 1) / kWarp * kWarp;
-  if (tid < dealers) {
-    int rounds_within = all_rounds;  // those that no CTA's share ends in
-    int r = 0;                       // rounds dealt
-    int r_before = 0;
-    for (int turn = 0;; ++turn) {
-      uint32_t* turn_keys = keys[turn & 1];
-      uint32_t own = 0;
+  for (int turn = 0;; ++turn) {
+    int* turn_keys = keys[turn & 1];
+    int own = 0;
+    if (cta < grid) {
+      own = static_cast<int>(load - base_load[~turn & 1] + kLoadBase) << kCtaBits | cta;
+      if (lane == 0) turn_keys[cta] = own;
+    }
+    if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
+    const bool over = __syncthreads_or(load > share.share);
+    if (fits && over) {
+      fits = false;
+      rounds = r_before;
+      load_within = load_before;
+    }
+    if (r == all_rounds) break;
+    int place = 0;
+    if (usual) {
       if (cta < grid) {
-        own = static_cast<uint32_t>(load - base_load[~turn & 1] + kLoadBase) << kCtaBits |
-              static_cast<uint32_t>(cta);
-        if (lane == 0) turn_keys[cta] = own;
+        place = count_below<kUsualGrid / (4 * kUsualLanes)>(turn_keys, own, lane, lanes, padded);
       }
-      if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
-      const bool over = sync_or(dealers, load > share.share);
-      if (fits && over) {
-        fits = false;
-        rounds_within = r_before;
-        load_within = load_before;
-      }
-      if (r == all_rounds) break;
-      int place = 0;
-      if (cta < grid) {
-        place = grid <= kUsualGrid
-                    ? count_below<kUsualGrid / 8>(turn_keys, own, lane, lanes, padded)
-                    : count_below<0>(turn_keys, own, lane, lanes, padded);
-      }
-      if (lanes == 2) place += __shfl_xor_sync(0xffffffff, place, 1);
-      load_before = load;
-      r_before = r;
-      for (const int end = r + plan_turn_rounds(all_rounds - r); r < end; ++r) {
-        const int t = r * grid + place;
-        in_last = cta < grid && t < tiles;
-        if (in_last) {
-          load += costs[t];
-          if (lane == 0) ctas[t] = cta;
-        }
+      place = warp_reduce<kUsualLanes>(place, Add{});
+    } else if (cta < grid) {
+      place = count_below<0>(turn_keys, own, lane, lanes, padded);
+    }
+    load_before = load;
+    r_before = r;
+    const int end = r + plan_turn_rounds(all_rounds - r);
+    for (; r < end; ++r) {
+      const int t = r * grid + place;
+      in_last = cta < grid && t < tiles;
+      if (in_last) {
+        load += costs[t];
+        if (lane == 0) ctas[t] = cta;
       }
     }
-    if (tid == 0) dealt_rounds = rounds_within;
   }
   const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
-  const int rounds = all_fit ? all_rounds : dealt_rounds;
+  if (all_fit) rounds = all_rounds;
   const int dealt = min(tiles, rounds * grid);
   // From here on thread c follows CTA c.
-  int* num_rounds = reinterpret_cast<int*>(&keys[0][0]);
+  int* num_rounds = &keys[0][0];
   int64_t* rooms = reinterpret_cast<int64_t*>(cuts);
   static_assert(sizeof(cuts) >= sizeof(int64_t) * kMaxPlanGrid);
   __syncthreads();
@@ -561,11 +566,22 @@ __global__ __launch_bounds__(kDealThreads,
   }
   for (int k = tid; k < 2 * grid; k += kDealThreads) p.flags[k] = 0;
   __syncthreads();
-#pragma unroll 4
-  for (int t = tid; t < dealt; t += kDealThreads) {
-    const int c = ctas[t];
-    write_work(p.work, first_whole_entry[c] + t / grid, rows_of(t), 0, blocks_of(t),
-               AttentionWork::kWhole);
+  for (int base = tid; base < dealt; base += kBatch * kDealThreads) {
+    int blocks[kBatch];
+    int2 rows[kBatch];
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int slot = slot_of(min(base + n * kDealThreads, dealt - 1));
+      blocks[n] = __ldg(p.scratch.counts + slot);
+      rows[n] = __ldg(p.scratch.tile_rows + slot);
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int t = base + n * kDealThreads;
+      if (t >= dealt) break;
+      write_work(p.work, first_whole_entry[ctas[t]] + t / grid, rows[n], 0, blocks[n],
+                 AttentionWork::kWhole);
+    }
   }
 }
 

@@ -23,8 +23,8 @@
 
 namespace flashomni::cuda {
 
-// Limits of one plan: a query or kv block index fits 16 bits, and one CTA deals for all.
-constexpr int kMaxPlanBlocks = 65535;
+// Limits of one plan: a query or kv block index fits 15 bits, and one CTA deals for all.
+constexpr int kMaxPlanBlocks = 32767;
 constexpr int kMaxPlanGrid = 1024;
 constexpr int kMaxPlanGroups = 1024;
 

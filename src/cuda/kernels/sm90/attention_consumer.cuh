@@ -50,23 +50,19 @@ class ConsumerBase {
   }
   __device__ __forceinline__ void release_tile(int slot) {
     Pace::pause();
+    if constexpr (kPaired) __syncwarp();  // a lane speaks for all that have read the slot
     if (speaks()) barrier_arrive(&bars_.kv_empty[slot]);
   }
-  // The two halves of handing out a finished tile, each when there is time for it: its store (or
-  // the word that its slot is full, which by then has nothing to wait for), and
+  // The two halves of handing out a finished tile, each when there is time for it: its store, and
   // the return of the query buffer in which it was staged. Branches here are the leader's alone and
   // hold no barrier: one that all threads took would make the ring's position non-uniform in the
   // eyes of the compiler, and every descriptor with it (4 % of the speed).
   __device__ __forceinline__ void store_output() {
     Pace::pause();
     warpgroup_sync(group_);
-    if (warpgroup_leader()) {
-      if (staged_row_ >= 0) {
-        const RowPlace place(args_, staged_row_);
-        store_staged<kHeadDim>(args_, staging(), place, first_token(place));
-      } else if (staged_row_ == kSlotLeft) {
-        publish_partial(args_, group_);
-      }
+    if (warpgroup_leader() && staged_row_ >= 0) {
+      const RowPlace place(args_, staged_row_);
+      store_staged<kHeadDim>(args_, staging(), place, first_token(place));
     }
     staged_row_ = -1;
   }
@@ -141,7 +137,6 @@ class ConsumerBase {
     held_ = entry & 1;
     if (work.merge == AttentionWork::kPartial) {
       leave_partial<kHeadDim>(args_, group_, o, rows);
-      staged_row_ = kSlotLeft;
       return;
     }
     // A list's last entry is the only one that can be a cut tile's first piece.
@@ -159,10 +154,8 @@ class ConsumerBase {
   AttentionBarriers& bars_;
   const int group_;
   RingState<Layout::kSlots> ring_;
-  int held_ = -1;  // query buffer that a finished tile still needs
-  // The row whose output is staged there and not yet on its way; -1: none.
-  static constexpr int kSlotLeft = -2;  // none, but a slot is full and nobody knows yet
-  int staged_row_ = -1;
+  int held_ = -1;        // query buffer that a finished tile still needs
+  int staged_row_ = -1;  // the row whose output is staged there and not yet on its way
 };
 
 }  // namespace flashomni::cuda::sm90

@@ -91,13 +91,9 @@ __device__ __forceinline__ void leave_partial(const AttentionArgs& args, int gro
     __stcg(slot + (kHeadDim / 2 + r) * kWarpgroup, rows.max[r]);
     __stcg(slot + (kHeadDim / 2 + 2 + r) * kWarpgroup, rows.sum[r]);
   }
-}
-
-// Says that the slot is full. For one thread, after a barrier of the warpgroup that follows
-// leave_partial: the fence then covers what all of its threads have written.
-__device__ __forceinline__ void publish_partial(const AttentionArgs& args, int group) {
   __threadfence();
-  atomicExch(args.flags + 2 * blockIdx.x + group, 1);
+  warpgroup_sync(group);
+  if (warpgroup_leader()) atomicExch(args.flags + 2 * blockIdx.x + group, 1);
 }
 
 // Takes the slots of the next `count` CTAs, in their order.

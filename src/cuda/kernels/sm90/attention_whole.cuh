@@ -51,12 +51,11 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
     pack_weights<T>(s, p);
 
     int entry = 0;
-    AttentionWork done = work;  // the entry before this one, whose output is still in o
-    SoftmaxRows done_rows = rows;
     while (true) {
       const int tiles = tiles_of(work);
-      if (tiles > 1) step<true>(s, o, p, rows, entry, done, done_rows);
-      for (int j = 2; j < tiles; ++j) step<false>(s, o, p, rows, entry, done, done_rows);
+      const int buffer = entry & 1;
+      if (tiles > 1) step<true>(s, o, p, rows, buffer);
+      for (int j = 2; j < tiles; ++j) step<false>(s, o, p, rows, buffer);
       if (entry + 1 == entries) break;
 
       // Loaded here, wanted at the next border.
@@ -66,16 +65,13 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
       // lanes, and moves every descriptor through ordinary registers (5 % of the speed).
       __syncwarp();
       border(s, o, p, next_rows, entry, tiles > 1);
-      // The first step of the next tile finishes this one; a tile of one step has none, and wants
-      // the other buffer's next queries at once.
+      finish(work, work.row0, o, rows, entry, false);
+      // A tile of one step wants the other buffer's next queries at once.
       if (tiles_of(next) == 1) {
-        finish(work, work.row0, o, rows, entry, false);
         store_output();
         release_query();
       }
       __syncwarp();
-      done = work;
-      done_rows = rows;
       work = next;
       next = after;
       rows = next_rows;
@@ -104,23 +100,16 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
   }
 
   // Scores of the next kv tile beside the output product of this one. The first step of a query
-  // tile also finishes the tile before it, while the tensor cores have scores to compute, and sends
-  // it off; the others hold no branch that could keep the compiler from mixing exponentials and
-  // waiting (5 % of the speed at long rows).
+  // tile also sends off the tile before it; the others hold no branch that could keep the compiler
+  // from mixing exponentials and waiting (5 % of the speed at long rows).
   template <bool kFirst>
   __device__ __forceinline__ void step(float (&s)[kScores], float (&o)[kOut],
-                                       uint32_t (&p)[kWeightSteps][4], SoftmaxRows& rows, int entry,
-                                       const AttentionWork& done, SoftmaxRows& done_rows) {
+                                       uint32_t (&p)[kWeightSteps][4], SoftmaxRows& rows,
+                                       int buffer) {
     const int k = take_tile();
     take_turn();
     keep_operands(o, p);
-    issue_scores(s, entry & 1, k);
-    if constexpr (kFirst) {
-      __syncwarp();
-      if (entry > 0) finish(done, done.row0, o, done_rows, entry - 1, false);
-      __syncwarp();
-      keep_operands(o, p);
-    }
+    issue_scores(s, buffer, k);
     const int v = take_tile();
     issue_output(o, p, !kFirst, v);
     give_turn();
