@@ -212,10 +212,9 @@ static_assert(kDealThreads == kGemmPlanThreads);
 // further apart than what a turn deals to one CTA: who has less gets no less. So the key holds the
 // load beyond what CTA 0 had a turn ago, and kLoadBase.
 constexpr int kCtaBits = 10;
-constexpr int kLoadBase = 1 << 20;
 constexpr int kMaxTurnCost = kTurnRounds * (kMaxPlanBlocks * kCostPerStep + kCostPerTile);
 static_assert((1 << kCtaBits) >= kMaxPlanGrid);
-static_assert(kLoadBase > kMaxTurnCost);
+constexpr int kLoadBase = kMaxTurnCost + 1;
 // Of two keys the sign of the difference says which is less; this one is more than all others.
 constexpr int kNoCta = (kLoadBase + 2 * kMaxTurnCost) << kCtaBits;
 static_assert(int64_t{kLoadBase + 2 * kMaxTurnCost} << kCtaBits <= 0x7fffffff);
