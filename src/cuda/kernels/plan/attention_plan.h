@@ -63,9 +63,11 @@ inline int plan_blocks_per_step(const SymbolGeometry& geometry) {
   return kTileRows / geometry.block_kv;
 }
 
-// Costs are in quarters of a step: starting and ending a tile costs about one of them.
+// Costs are in quarters of a step: starting and ending a tile costs about three of them. Not more
+// than a step: a cut further than that from both ends of a tile leaves both pieces a step.
 constexpr int kCostPerStep = 4;
-constexpr int kCostPerTile = 1;
+constexpr int kCostPerTile = 3;
+static_assert(kCostPerTile <= kCostPerStep);
 // The share of a CTA is never less than this many steps: handing over a piece of a tile costs more
 // than the balance gains.
 constexpr int kMinShareSteps = 4;
