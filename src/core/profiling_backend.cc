@@ -84,6 +84,9 @@ Status ProfilingBackend::token_mean(const Exec& e, const TokenMeanParams& p) {
 Status ProfilingBackend::pool(const Exec& e, const PoolParams& p) {
   return timed(e, "pool", 0, [&] { return inner_.pool(e, p); });
 }
+Status ProfilingBackend::pool_pair(const Exec& e, const PoolParams& q, const PoolParams& k) {
+  return timed(e, "pool", 0, [&] { return inner_.pool_pair(e, q, k); });
+}
 Status ProfilingBackend::block_scores(const Exec& e, const BlockScoresParams& p) {
   return timed(e, "block_scores", 0, [&] { return inner_.block_scores(e, p); });
 }

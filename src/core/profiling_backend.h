@@ -74,6 +74,7 @@ class ProfilingBackend : public Backend {
   Status gemm_o_update(const Exec& e, const GemmOUpdateParams& p) override;
   Status token_mean(const Exec& e, const TokenMeanParams& p) override;
   Status pool(const Exec& e, const PoolParams& p) override;
+  Status pool_pair(const Exec& e, const PoolParams& q, const PoolParams& k) override;
   Status block_scores(const Exec& e, const BlockScoresParams& p) override;
   Status select_cached_rows(const Exec& e, const SelectCachedRowsParams& p) override;
   Status select_kv_blocks(const Exec& e, const SelectKvBlocksParams& p) override;

@@ -144,23 +144,28 @@ Dealt deal_rounds(const std::vector<Tile>& tiles, size_t grid, const PlanShare& 
   std::vector<int64_t> load(grid);
   std::vector<size_t> order(grid);
   bool fits = true;
-  for (size_t first = 0; first < tiles.size(); first += grid) {
+  const int all_rounds = static_cast<int>((tiles.size() + grid - 1) / grid);
+  for (int r = 0; r < all_rounds;) {
     std::iota(order.begin(), order.end(), size_t{0});
     std::ranges::stable_sort(order, {}, [&](size_t c) { return load[c]; });
     const std::vector<int64_t> before = load;
-    for (size_t k = 0; k < std::min(grid, tiles.size() - first); ++k) {
-      load[order[k]] += tiles[first + k].cost();
-      dealt.cta.push_back(order[k]);
+    const int turn = plan_turn_rounds(all_rounds - r);
+    for (const int end = r + turn; r < end; ++r) {
+      const size_t first = static_cast<size_t>(r) * grid;
+      for (size_t k = 0; k < std::min(grid, tiles.size() - first); ++k) {
+        load[order[k]] += tiles[first + k].cost();
+        dealt.cta.push_back(order[k]);
+      }
     }
     if (fits && std::ranges::max(load) > share.share) {
       fits = false;
       dealt.load = before;
     }
-    if (fits) ++dealt.rounds;
+    if (fits) dealt.rounds = r;
   }
   if (std::ranges::max(load) <= share.share + share.slack) {
     dealt.load = load;
-    dealt.rounds = static_cast<int64_t>((tiles.size() + grid - 1) / grid);
+    dealt.rounds = all_rounds;
   }
   return dealt;
 }

@@ -24,7 +24,6 @@
 #include "cuda/gemm_q.h"
 #include "cuda/kernels/elementwise/elementwise.h"
 #include "cuda/kernels/plan/attention_plan.h"
-#include "cuda/kernels/plan/gemm_plan.h"
 #include "cuda/kernels/symbols/pooling.h"
 #include "cuda/kernels/symbols/select.h"
 #include "cuda/linear.h"
@@ -227,6 +226,11 @@ class CudaBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_pool(p));
     return cuda::pool(stream_of(exec), p);
   }
+  Status pool_pair(const Exec& exec, const PoolParams& q, const PoolParams& k) override {
+    FO_RETURN_IF_ERROR(check_pool(q));
+    FO_RETURN_IF_ERROR(check_pool(k));
+    return cuda::pool_pair(stream_of(exec), q, k);
+  }
   Status block_scores(const Exec& exec, const BlockScoresParams& p) override {
     FO_RETURN_IF_ERROR(check_block_scores(p));
     return cuda::block_scores(stream_of(exec), p);
@@ -257,9 +261,8 @@ class CudaBackend final : public Backend {
     if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
     FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
     FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
-    FO_RETURN_IF_ERROR(
-        build_attention_plan(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim, p.plan.data));
-    return build_gemm_plan(stream_of(exec), p.symbols, gemm_section(p.symbols, p.plan));
+    return build_plans(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim, p.plan.data,
+                       gemm_section(p.symbols, p.plan));
   }
 
   Status taylor_update(const Exec& exec, const TaylorUpdateParams& p) override {

@@ -96,8 +96,7 @@ class FlashOmniStrategy : public Strategy {
       k.gate = w.gate_k;
       q.theta_sim = k.theta_sim = static_cast<float>(o_.theta_sim);
     }
-    FO_RETURN_IF_ERROR(b.pool(c.exec, q));
-    FO_RETURN_IF_ERROR(b.pool(c.exec, k));
+    FO_RETURN_IF_ERROR(b.pool_pair(c.exec, q, k));
     FO_RETURN_IF_ERROR(b.block_scores(c.exec, {.q = w.pooled_q, .k = w.pooled_k, .out = w.scores}));
 
     // A threshold of exactly 0 still drops blocks whose weight underflows to 0; "off" must not.

@@ -60,7 +60,9 @@ Bits random_bits(Rng& rng, int64_t n, double share) {
   return bits;
 }
 
-SelectCase random_select_case(uint64_t seed) {
+enum class Length { kShort, kLongKv, kLong };
+
+SelectCase random_select_case(uint64_t seed, Length length = Length::kShort) {
   Rng rng(seed);
   SelectCase c;
   c.seed = seed;
@@ -71,8 +73,17 @@ SelectCase random_select_case(uint64_t seed) {
   g.block_kv = pick_block(rng);
   const int blocks = pick<int>(rng, {1, 2, 3, 7, 20, 63, 64, 65, 70});
   g.q_tokens = g.kv_tokens = blocks * std::max(g.block_q, g.block_kv) - rng.range(0, 31);
+  if (length != Length::kShort) {
+    // Around every limit of the kernels. The oracle takes its time, so one side or one head only.
+    const int many = pick<int>(rng, {96, 97, 132, 160, 161, 260, 289, 512, 513, 545, 1024, 1025});
+    const int block = std::max(g.block_q, g.block_kv);
+    g.batch = 1;
+    if (length == Length::kLong) g.heads = 1;
+    g.kv_tokens = many * (length == Length::kLong ? block : g.block_kv);
+    g.q_tokens = length == Length::kLong ? g.kv_tokens : 5 * g.block_q;
+  }
   // Text at the front or at the end, where its first block may be mixed.
-  const int text_tokens = rng.range(1, g.q_tokens);
+  const int text_tokens = rng.range(1, std::min(g.q_tokens, g.kv_tokens));
   if (rng.coin(0.5)) {
     c.text_q = {0, (text_tokens + g.block_q - 1) / g.block_q};
     c.text_kv = {0, (text_tokens + g.block_kv - 1) / g.block_kv};
@@ -191,8 +202,8 @@ class CudaSelect : public CudaTest {};
 
 TEST_F(CudaSelect, CachedRowsMatchTheOracle) {
   int64_t groups = 0, undecided = 0;
-  for (uint64_t seed = 520000; seed < 520060; ++seed) {
-    SelectCase c = random_select_case(seed);
+  for (uint64_t seed = 520000; seed < 520080; ++seed) {
+    SelectCase c = random_select_case(seed, seed < 520060 ? Length::kShort : Length::kLong);
     c.rule = SelectRule::kDropCdf;
     c.parameter = std::min(c.parameter, 0.95f);
     if (seed % 10 == 0) c.text_q = c.text_kv = {};  // then nothing may be cached
@@ -225,8 +236,8 @@ TEST_F(CudaSelect, CachedRowsMatchTheOracle) {
 
 TEST_F(CudaSelect, KvBlocksMatchTheOracle) {
   int64_t groups = 0, undecided = 0;
-  for (uint64_t seed = 530000; seed < 530060; ++seed) {
-    const SelectCase c = random_select_case(seed);
+  for (uint64_t seed = 530000; seed < 530120; ++seed) {
+    const SelectCase c = random_select_case(seed, seed < 530060 ? Length::kShort : Length::kLongKv);
     const SymbolGeometry& g = c.geometry;
     const Bits truth = oracle_kv(c, c.scores, c.parameter);
     const std::vector<bool> is_decided =
@@ -298,6 +309,55 @@ TEST_F(CudaSelect, TiesGoToTheSmallerIndex) {
                                                       .symbols = symbols.view()});
         ASSERT_TRUE(done.ok()) << done.to_string();
         EXPECT_EQ(symbols.mask().s, truth);
+      }
+    }
+  }
+}
+
+// Rows of one value, of infinities and of what is not a number, which weighs nothing; thresholds at
+// both ends, and one that no partial sum of these rows meets.
+TEST_F(CudaSelect, OddRowsMatchTheOracle) {
+  struct Row {
+    double given[3], means[3];  // repeated along the row
+  };
+  const Row rows[] = {{{0, 0, 0}, {0, 0, 0}},
+                      {{-INFINITY, -INFINITY, -INFINITY}, {0, 0, 0}},
+                      {{1, -INFINITY, 1}, {1, -INFINITY, 1}},
+                      {{2, NAN, 2}, {2, -INFINITY, 2}},
+                      {{-0.0, 0, -0.0}, {0, 0, 0}},
+                      {{3000, -3000, 3000}, {3000, -3000, 3000}}};
+  constexpr int kRows = static_cast<int>(std::size(rows));
+  for (const int blocks : {1, 2, 33, 132, 1030}) {
+    SelectCase c;
+    c.geometry = {.batch = 1,
+                  .heads = 1,
+                  .q_tokens = kRows * 64,
+                  .kv_tokens = blocks * 64,
+                  .block_q = 64,
+                  .block_kv = 64};
+    c.c.assign(kRows, 1);
+    std::vector<double> meant;
+    for (const Row& row : rows) {
+      for (int j = 0; j < blocks; ++j) {
+        c.scores.push_back(row.given[j % 3]);
+        meant.push_back(row.means[j % 3]);
+      }
+    }
+    for (SelectRule rule : {SelectRule::kDropCdf, SelectRule::kKeepCdfLt, SelectRule::kKeepCdfGe,
+                            SelectRule::kTopK}) {
+      for (float parameter : {-1.f, 0.f, 0.37f, 2.f}) {
+        c.rule = rule;
+        c.parameter = parameter;
+        SCOPED_TRACE(c.text());
+        const GuardTensor scores(backend(), kF32, score_dims(c.geometry), c.scores);
+        const SparseSymbols all(c.geometry);
+        const GuardedSymbols symbols(backend(), all);
+        const Status done = backend().select_kv_blocks({}, {.scores = scores.view(),
+                                                            .rule = rule,
+                                                            .parameter = parameter,
+                                                            .symbols = symbols.view()});
+        ASSERT_TRUE(done.ok()) << done.to_string();
+        EXPECT_EQ(symbols.mask().s, oracle_kv(c, meant, parameter));
       }
     }
   }

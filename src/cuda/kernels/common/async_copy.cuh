@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Copies of 16 bytes from global to shared memory that a thread starts and later waits for
+// Copies of 16 or 4 bytes from global to shared memory that a thread starts and later waits for
 // (cp.async). They keep many loads under way without registers to hold them.
 #pragma once
 
@@ -16,6 +16,14 @@ __device__ __forceinline__ void async_copy_16(uint32_t to, const void* from, boo
 }
 __device__ __forceinline__ void async_copy_16(void* to, const void* from, bool inside) {
   async_copy_16(static_cast<uint32_t>(__cvta_generic_to_shared(to)), from, inside);
+}
+
+// The same for 4 bytes.
+__device__ __forceinline__ void async_copy_4(void* to, const void* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(inside ? 4 : 0)
+               : "memory");
 }
 
 // Ends a group of copies.

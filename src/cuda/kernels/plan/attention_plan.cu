@@ -5,12 +5,15 @@
 //   rank  sorts the tiles of every L2 group. A tile's place is the number of tiles before it, found
 //         by comparing it with all others of the group: no atomics, no passes, a few microseconds;
 //   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
-//   lists.
+//         lists; a second one may make the GEMM-O part meanwhile.
 #include <string>
+#include <type_traits>
 
 #include "cuda/error.h"
 #include "cuda/kernels/common/block.cuh"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/plan/attention_plan.h"
+#include "cuda/kernels/plan/gemm_plan.cuh"
 
 namespace flashomni::cuda {
 namespace {
@@ -55,19 +58,22 @@ struct DeviceSymbols {
   __device__ const uint64_t* words(int head, int i) const {
     return s + (static_cast<int64_t>(head) * num_q + i) * s_words;
   }
+  // The words are asked for whatever S_c says: waiting for it first would take twice as long.
   __device__ int count(int head, int i) const {
-    if (!active(head, i)) return 0;
-    if (!s) return num_kv;
+    const bool any = active(head, i);
+    if (!s) return any ? num_kv : 0;
     const uint64_t* row = words(head, i);
     int n = 0;
+#pragma unroll 4
     for (int w = 0; w < s_words; ++w) n += __popcll(row[w]);
-    return n;
+    return any ? n : 0;
   }
   __device__ int count_either(int head, int i, int j) const {
     if (!s) return num_kv;
     const uint64_t* a = words(head, i);
     const uint64_t* b = words(head, j);
     int n = 0;
+#pragma unroll 4
     for (int w = 0; w < s_words; ++w) n += __popcll(a[w] | b[w]);
     return n;
   }
@@ -159,23 +165,31 @@ template <class Items>
 __global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
   __shared__ __align__(16) uint32_t keys[kRankChunk];
   __shared__ int scratch[kBlockScratch];
+  chain_release();
+  chain_wait();
   const int group = blockIdx.x;
   const int size = items.size(group);
   const int own = blockIdx.y * kRankThreads + threadIdx.x;
   if (static_cast<int>(blockIdx.y) * kRankThreads >= size) return;  // the same for all threads
-  const int count = own < size ? items.count(group, own) : 0;
-  const uint32_t own_key = rank_key(count, own);
+  // In a group of one chunk it is among the keys below.
+  int count = own < size && size > kRankChunk ? items.count(group, own) : 0;
+  uint32_t own_key = rank_key(count, own);
   int rank = 0;
   int present = 0;
   for (int base = 0; base < size; base += kRankChunk) {
     const int in_chunk = min(kRankChunk, size - base);
     __syncthreads();
+#pragma unroll 2
     for (int k = threadIdx.x; k < (in_chunk + 3) / 4 * 4; k += kRankThreads) {
       const int n = k < in_chunk ? items.count(group, base + k) : 0;
       present += n > 0;
       keys[k] = n > 0 ? rank_key(n, base + k) : 0;
     }
     __syncthreads();
+    if (size <= kRankChunk && own < size) {
+      own_key = keys[own];
+      count = static_cast<int>(own_key >> 16);
+    }
 #pragma unroll 4
     for (int k = 0; k < in_chunk; k += 4) {
       const uint4 key = *reinterpret_cast<const uint4*>(keys + k);
@@ -192,9 +206,54 @@ __global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
 
 constexpr int kDealThreads = 1024;
 static_assert(kDealThreads >= kMaxPlanGrid && kDealThreads >= kMaxPlanGroups);
+static_assert(kDealThreads == kGemmPlanThreads);
+
+// While tiles are dealt a CTA is known by its load and number in 32 bits. The loads are never
+// further apart than what a turn deals to one CTA: who has less gets no less. So the key holds the
+// load beyond what CTA 0 had a turn ago, and kLoadBase.
+constexpr int kCtaBits = 10;
+constexpr int kMaxTurnCost = kTurnRounds * (kMaxPlanBlocks * kCostPerStep + kCostPerTile);
+static_assert((1 << kCtaBits) >= kMaxPlanGrid);
+constexpr int kLoadBase = kMaxTurnCost + 1;
+// Of two keys the sign of the difference says which is less; this one is more than all others.
+constexpr int kNoCta = (kLoadBase + 2 * kMaxTurnCost) << kCtaBits;
+static_assert(int64_t{kLoadBase + 2 * kMaxTurnCost} << kCtaBits <= 0x7fffffff);
+
+constexpr int kUsualGrid = 144;  // at most: 132 SMs, or 114, or 108
+constexpr int kUsualLanes = 4;
+
+// How many of this lane's share of the keys are below `own`. In four sums and without branches, so
+// that loads and additions overlap. kQuads: groups of four keys of a lane, known to the compiler
+// for the grids that there are.
+template <int kQuads>
+__device__ __forceinline__ int count_below(const int* keys, int own, int lane, int lanes,
+                                           int padded) {
+  uint32_t below[4] = {};
+  const auto add = [&](const int4& key) {
+    below[0] += static_cast<uint32_t>(key.x - own) >> 31;
+    below[1] += static_cast<uint32_t>(key.y - own) >> 31;
+    below[2] += static_cast<uint32_t>(key.z - own) >> 31;
+    below[3] += static_cast<uint32_t>(key.w - own) >> 31;
+  };
+  if constexpr (kQuads > 0) {
+    int4 key[kQuads];
+#pragma unroll
+    for (int n = 0; n < kQuads; ++n) {
+      key[n] = *reinterpret_cast<const int4*>(keys + 4 * (kUsualLanes * n + lane));
+    }
+#pragma unroll
+    for (int n = 0; n < kQuads; ++n) add(key[n]);
+  } else {
+    for (int k = 4 * lane; k < padded; k += 4 * lanes) {
+      add(*reinterpret_cast<const int4*>(keys + k));
+    }
+  }
+  return static_cast<int>(below[0] + below[1] + below[2] + below[3]);
+}
+
 // Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
 constexpr int kMaxSharedTiles = 7168;
-constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t);
+constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t) + sizeof(uint16_t);
 
 struct DealParams {
   AttentionPlanScratch scratch;
@@ -207,7 +266,7 @@ struct DealParams {
   int grid;
   int blocks_per_step;
   int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
-  bool shared_tiles;  // costs and start are in shared memory
+  GemmPlanArgs gemm;  // for the second CTA, if there is one
 };
 
 struct Cut {
@@ -240,21 +299,59 @@ __device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows,
   work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
 }
 
-__global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
+struct Totals {
+  int64_t cost, blocks;
+  int rows;
+};
+
+// Over the threads of the CTA, with a single barrier: every warp adds up what all warps have.
+__device__ Totals add_up(Totals own) {
+  __shared__ Totals parts[kDealThreads / kWarp];
+  own = {warp_reduce(own.cost, Add{}), warp_reduce(own.blocks, Add{}),
+         warp_reduce(own.rows, Add{})};
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = own;
+  __syncthreads();
+  const Totals part = parts[threadIdx.x % kWarp];
+  static_assert(kDealThreads / kWarp == kWarp);
+  return {warp_reduce(part.cost, Add{}), warp_reduce(part.blocks, Add{}),
+          warp_reduce(part.rows, Add{})};
+}
+
+// kShared: costs, start and ctas are in shared memory.
+template <bool kShared>
+__global__ __launch_bounds__(kDealThreads,
+                             1) void deal_tiles(const __grid_constant__ DealParams p) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ int group_begin[kMaxPlanGroups];
   __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
   __shared__ int first_whole_entry[kMaxPlanGrid];
-  __shared__ uint64_t keys[kMaxPlanGrid];
+  __shared__ __align__(16) int keys[2][kMaxPlanGrid];
+  __shared__ int64_t base_load[2];
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
+  chain_release();
+  chain_wait();
+  if (blockIdx.x == 1) {
+    static_assert(sizeof(keys) >= sizeof(uint32_t) * kGemmPlanChunk);
+    make_gemm_plan(p.gemm, reinterpret_cast<uint32_t*>(&keys[0][0]));
+    return;
+  }
   const int tid = threadIdx.x;
   const int grid = p.grid;
-  int64_t* start = p.shared_tiles ? reinterpret_cast<int64_t*>(dynamic) : p.scratch.start;
-  int32_t* costs =
-      p.shared_tiles ? reinterpret_cast<int32_t*>(dynamic + sizeof(int64_t) * (kMaxSharedTiles + 1))
-                     : p.scratch.costs;
+  int64_t* start;
+  int32_t* costs;
+  std::conditional_t<kShared, uint16_t, int32_t>* ctas;  // who gets a tile
+  if constexpr (kShared) {
+    start = reinterpret_cast<int64_t*>(dynamic);
+    costs = reinterpret_cast<int32_t*>(start + kMaxSharedTiles + 1);
+    ctas = reinterpret_cast<uint16_t*>(costs + kMaxSharedTiles);
+  } else {
+    start = p.scratch.start;
+    costs = p.scratch.costs;
+    ctas = p.scratch.ctas;
+  }
 
+  constexpr int kBatch = 4;  // tiles of a thread whose loads are under way together
   // The groups' tiles, one after the other.
   int tiles;
   {
@@ -274,62 +371,88 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   const auto before = [&](int t, int steps) {
     return plan_blocks_before(steps, blocks_of(t), p.blocks_per_step);
   };
-  int64_t cost_sum = 0, block_sum = 0;
-#pragma unroll 4
-  for (int t = tid; t < tiles; t += kDealThreads) {
-    const int blocks = blocks_of(t);
-    const int cost = plan_steps(blocks, p.blocks_per_step) * kCostPerStep + kCostPerTile;
-    costs[t] = cost;
-    cost_sum += cost;
-    block_sum += blocks;
+  Totals totals{0, 0, 0};
+  for (int base = tid; base < tiles; base += kBatch * kDealThreads) {
+    int blocks[kBatch];
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      blocks[n] = blocks_of(min(base + n * kDealThreads, tiles - 1));
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int t = base + n * kDealThreads;
+      if (t >= tiles) break;
+      const int cost = plan_steps(blocks[n], p.blocks_per_step) * kCostPerStep + kCostPerTile;
+      costs[t] = cost;
+      totals.cost += cost;
+      totals.blocks += blocks[n];
+    }
   }
-  int rows = 0;
-  for (int h = tid; h < p.heads_paired; h += kDealThreads) rows += __ldg(p.scratch.head_size + h);
-  cost_sum = block_reduce(cost_sum, int64_t{0}, Add{}, wide_scratch);
-  block_sum = block_reduce(block_sum, int64_t{0}, Add{}, wide_scratch);
-  rows = block_reduce(rows, 0, Add{}, scratch);
-  const PlanShare share = plan_share(cost_sum, grid);
+  for (int h = tid; h < p.heads_paired; h += kDealThreads) {
+    totals.rows += __ldg(p.scratch.head_size + h);
+  }
+  totals = add_up(totals);
+  const PlanShare share = plan_share(totals.cost, grid);
 
   // Whole tiles in rounds. `lanes` threads find the place of a CTA among all by its load so far;
-  // its first thread keeps the load.
+  // its first thread keeps the load. Turns use the two halves of `keys` alternately, so that one
+  // barrier a turn is enough: it also says whether a load passed the share in the turn before.
   const int all_rounds = (tiles + grid - 1) / grid;
-  int lanes = 1;
-  while (lanes < 8 && 2 * lanes * grid <= kDealThreads) lanes *= 2;
+  const bool usual = grid <= kUsualGrid;
+  const int lanes = usual ? kUsualLanes : 1;
   const int cta = tid / lanes;
   const int lane = tid % lanes;
-  int64_t load = 0, load_within = 0;
-  int rounds = 0;
+  const int padded = usual ? kUsualGrid : (grid + 3) / 4 * 4;
+  static_assert(kUsualGrid % (4 * kUsualLanes) == 0 && kUsualGrid * kUsualLanes <= kDealThreads);
+  for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = kNoCta;
+  if (tid == 0) base_load[1] = 0;
+  __syncthreads();
+  int64_t load = 0, load_before = 0, load_within = 0;
+  int rounds = all_rounds;  // those that no CTA's share ends in
+  int r = 0, r_before = 0;  // rounds dealt
   bool fits = true;
   bool in_last = false;  // this CTA got a tile of the last round
-  for (int r = 0; r < all_rounds; ++r) {
-    if (cta < grid && lane == 0) keys[cta] = (static_cast<uint64_t>(load) << 16) | cta;
-    __syncthreads();
-    int place = 0;
+  for (int turn = 0;; ++turn) {
+    int* turn_keys = keys[turn & 1];
+    int own = 0;
     if (cta < grid) {
-      const uint64_t own = keys[cta];
-#pragma unroll 4
-      for (int k = lane; k < grid; k += lanes) place += keys[k] < own;
+      own = static_cast<int>(load - base_load[~turn & 1] + kLoadBase) << kCtaBits | cta;
+      if (lane == 0) turn_keys[cta] = own;
     }
-    for (int d = 1; d < lanes; d *= 2) place += __shfl_xor_sync(0xffffffff, place, d);
-    const int64_t before = load;
-    const int t = r * grid + place;
-    in_last = cta < grid && t < tiles;
-    if (in_last) {
-      load += costs[t];
-      if (lane == 0) p.scratch.ctas[t] = cta;
-    }
+    if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
     const bool over = __syncthreads_or(load > share.share);
     if (fits && over) {
       fits = false;
-      load_within = before;
+      rounds = r_before;
+      load_within = load_before;
     }
-    if (fits) rounds = r + 1;
+    if (r == all_rounds) break;
+    int place = 0;
+    if (usual) {
+      if (cta < grid) {
+        place = count_below<kUsualGrid / (4 * kUsualLanes)>(turn_keys, own, lane, lanes, padded);
+      }
+      place = warp_reduce<kUsualLanes>(place, Add{});
+    } else if (cta < grid) {
+      place = count_below<0>(turn_keys, own, lane, lanes, padded);
+    }
+    load_before = load;
+    r_before = r;
+    const int end = r + plan_turn_rounds(all_rounds - r);
+    for (; r < end; ++r) {
+      const int t = r * grid + place;
+      in_last = cta < grid && t < tiles;
+      if (in_last) {
+        load += costs[t];
+        if (lane == 0) ctas[t] = cta;
+      }
+    }
   }
   const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
   if (all_fit) rounds = all_rounds;
   const int dealt = min(tiles, rounds * grid);
   // From here on thread c follows CTA c.
-  int* num_rounds = reinterpret_cast<int*>(keys);
+  int* num_rounds = &keys[0][0];
   int64_t* rooms = reinterpret_cast<int64_t*>(cuts);
   static_assert(sizeof(cuts) >= sizeof(int64_t) * kMaxPlanGrid);
   __syncthreads();
@@ -435,18 +558,29 @@ __global__ __launch_bounds__(kDealThreads, 1) void deal_tiles(DealParams p) {
   if (tid == 0) {
     p.offsets[grid] = entries;
     p.header->grid = grid;
-    p.header->num_rows = p.heads_paired > 0 ? rows : tiles;
-    p.header->total_blocks = block_sum;
+    p.header->num_rows = p.heads_paired > 0 ? totals.rows : tiles;
+    p.header->total_blocks = totals.blocks;
     p.header->num_work = entries;
     for (int32_t& pad : p.header->pad) pad = 0;
   }
   for (int k = tid; k < 2 * grid; k += kDealThreads) p.flags[k] = 0;
   __syncthreads();
-#pragma unroll 4
-  for (int t = tid; t < dealt; t += kDealThreads) {
-    const int c = p.scratch.ctas[t];
-    write_work(p.work, first_whole_entry[c] + t / grid, rows_of(t), 0, blocks_of(t),
-               AttentionWork::kWhole);
+  for (int base = tid; base < dealt; base += kBatch * kDealThreads) {
+    int blocks[kBatch];
+    int2 rows[kBatch];
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int slot = slot_of(min(base + n * kDealThreads, dealt - 1));
+      blocks[n] = __ldg(p.scratch.counts + slot);
+      rows[n] = __ldg(p.scratch.tile_rows + slot);
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      const int t = base + n * kDealThreads;
+      if (t >= dealt) break;
+      write_work(p.work, first_whole_entry[ctas[t]] + t / grid, rows[n], 0, blocks[n],
+                 AttentionWork::kWhole);
+    }
   }
 }
 
@@ -454,22 +588,24 @@ template <class Items>
 Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most) {
   const dim3 blocks(static_cast<unsigned>(groups),
                     static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads));
-  rank_items<<<blocks, kRankThreads, 0, stream>>>(items);
-  return launch_status("the ranking of attention tiles");
+  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items),
+                     "launching the ranking of attention tiles");
 }
 
-Status launch_deal(cudaStream_t stream, const DealParams& params) {
+Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, int ctas) {
   constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
-  if (params.shared_tiles) {
-    FO_CUDA(cudaFuncSetAttribute(deal_tiles, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+  const auto kernel = shared ? deal_tiles<true> : deal_tiles<false>;
+  if (shared) {
+    FO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
             "asking for shared memory for the attention plan");
   }
-  deal_tiles<<<1, kDealThreads, params.shared_tiles ? kBytes : 0, stream>>>(params);
-  return launch_status("the dealing of attention tiles");
+  return cuda_status(launch_chained(kernel, static_cast<unsigned>(ctas), kDealThreads,
+                                    shared ? kBytes : 0, stream, params),
+                     "launching the dealing of attention tiles");
 }
 
 Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, const uint64_t* s,
-             int grid, int head_dim, void* section) {
+             int grid, int head_dim, void* section, const GemmPlanArgs* gemm) {
   FO_RETURN_IF_ERROR(check_attention_plan(g, grid));
   const AttentionPlanShape shape(g, head_dim);
   const AttentionPlanLayout layout(g, grid);
@@ -500,19 +636,26 @@ Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, co
                       .grid = grid,
                       .blocks_per_step = plan_blocks_per_step(g),
                       .heads_paired = shape.pairs ? shape.heads : 0,
-                      .shared_tiles = shape.tiles() <= kMaxSharedTiles});
+                      .gemm = gemm ? *gemm : GemmPlanArgs{}},
+                     shape.tiles() <= kMaxSharedTiles, gemm ? 2 : 1);
 }
 
 }  // namespace
 
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section) {
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section);
+  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, nullptr);
+}
+
+Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
+                   void* section, void* gemm_section) {
+  FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm, gemm_plan_args(symbols, gemm_section));
+  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, &gemm);
 }
 
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section) {
-  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section);
+  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section, nullptr);
 }
 
 }  // namespace flashomni::cuda

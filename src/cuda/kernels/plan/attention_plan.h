@@ -8,6 +8,7 @@
 //   deal    whole tiles in rounds over the CTAs, the largest of a round to the CTA that has least,
 //           as long as no CTA gets more than its share; if that takes all tiles, up to `slack` more
 //           is accepted. CTAs stay level all the way, and so in the same L2 group at the same time.
+//           Who has least is found anew for each of the last rounds, and every few rounds before.
 //   cut     the tiles left over, laid end to end, are cut where each CTA's share ends, between two
 //           steps. A cut within `slack` of the border of a tile moves there.
 // Ties go to the smaller row, so equal symbols give equal lists.
@@ -22,8 +23,8 @@
 
 namespace flashomni::cuda {
 
-// Limits of one plan: a query or kv block index fits 16 bits, and one CTA deals for all.
-constexpr int kMaxPlanBlocks = 65535;
+// Limits of one plan: a query or kv block index fits 15 bits, and one CTA deals for all.
+constexpr int kMaxPlanBlocks = 32767;
 constexpr int kMaxPlanGrid = 1024;
 constexpr int kMaxPlanGroups = 1024;
 
@@ -62,12 +63,25 @@ inline int plan_blocks_per_step(const SymbolGeometry& geometry) {
   return kTileRows / geometry.block_kv;
 }
 
-// Costs are in quarters of a step: starting and ending a tile costs about one of them.
+// Costs are in quarters of a step: starting and ending a tile costs about three of them. Not more
+// than a step: a cut further than that from both ends of a tile leaves both pieces a step.
 constexpr int kCostPerStep = 4;
-constexpr int kCostPerTile = 1;
+constexpr int kCostPerTile = 3;
+static_assert(kCostPerTile <= kCostPerStep);
 // The share of a CTA is never less than this many steps: handing over a piece of a tile costs more
 // than the balance gains.
 constexpr int kMinShareSteps = 4;
+
+// Rounds that are dealt in one turn, to the CTAs in the same order, when so many are left.
+constexpr int kTurnRounds = 4;
+constexpr int kSingleRounds = 8;
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    inline int
+    plan_turn_rounds(int left) {
+  return left >= kTurnRounds + kSingleRounds ? kTurnRounds : 1;
+}
 
 // Which heads share the L2 cache is decided for this head_dim: a plan does not know its own.
 constexpr int kPlanHeadDim = 128;
@@ -95,6 +109,9 @@ Status check_attention_plan(const SymbolGeometry& geometry, int grid);
 // multiple of 256. Active query blocks without any kv block get no work.
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section);
+// The GEMM-O part (see gemm_plan.h) in the same launches.
+Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
+                   void* section, void* gemm_section);
 // The same lists for symbols that are all ones, without any symbols.
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section);

@@ -4,6 +4,7 @@
 // two matrix products, and the end of a query tile.
 #pragma once
 
+#include "cuda/kernels/common/pace.cuh"
 #include "cuda/kernels/common/softmax.cuh"
 #include "cuda/kernels/sm90/attention_epilogue.cuh"
 #include "cuda/kernels/sm90/attention_layout.cuh"
@@ -12,7 +13,7 @@
 
 namespace flashomni::cuda::sm90 {
 
-template <class T, int kHeadDim, int kBlockKv, bool kPaired>
+template <class T, int kHeadDim, int kBlockKv, bool kPaired, class Pace>
 class ConsumerBase {
  protected:
   using Layout = AttentionLayout<kHeadDim>;
@@ -36,16 +37,20 @@ class ConsumerBase {
   }
 
   __device__ __forceinline__ void wait_query(int entry) {
+    Pace::pause();
     barrier_wait(&bars_.q_full[entry & 1], (entry >> 1) & 1);
   }
   // The next tile of the ring, once it is there.
   __device__ __forceinline__ int take_tile() {
     const int slot = ring_.stage;
+    Pace::pause();
     barrier_wait(&bars_.kv_full[slot], ring_.phase);
     ring_.advance();
     return slot;
   }
   __device__ __forceinline__ void release_tile(int slot) {
+    Pace::pause();
+    if constexpr (kPaired) __syncwarp();  // a lane speaks for all that have read the slot
     if (speaks()) barrier_arrive(&bars_.kv_empty[slot]);
   }
   // The two halves of handing out a finished tile, each when there is time for it: its store, and
@@ -53,6 +58,7 @@ class ConsumerBase {
   // hold no barrier: one that all threads took would make the ring's position non-uniform in the
   // eyes of the compiler, and every descriptor with it (4 % of the speed).
   __device__ __forceinline__ void store_output() {
+    Pace::pause();
     warpgroup_sync(group_);
     if (warpgroup_leader() && staged_row_ >= 0) {
       const RowPlace place(args_, staged_row_);

@@ -6,7 +6,7 @@ namespace flashomni::cuda::sm90 {
 
 bool launch_attention_f16(const AttentionArgs& args, int head_dim, int block_q, int block_kv,
                           int grid, cudaStream_t stream, cudaError_t& error) {
-  return launch_head_dim<__half>(args, head_dim, block_q, block_kv, grid, stream, error);
+  return launch_head_dim<__half, Steady>(args, head_dim, block_q, block_kv, grid, stream, error);
 }
 
 }  // namespace flashomni::cuda::sm90

@@ -4,13 +4,14 @@
 // attention_producer.cuh), two warpgroups of 64 query rows compute.
 #pragma once
 
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/sm90/attention_paired.cuh"
 #include "cuda/kernels/sm90/attention_whole.cuh"
 
 namespace flashomni::cuda::sm90 {
 
 // kPaired: query blocks of 64 rows, otherwise of 128.
-template <class T, int kHeadDim, int kBlockKv, bool kPaired>
+template <class T, int kHeadDim, int kBlockKv, bool kPaired, class Pace>
 __global__ void __launch_bounds__(kAttentionThreads, 1)
     attention_kernel(const __grid_constant__ AttentionArgs args) {
   using Layout = AttentionLayout<kHeadDim>;
@@ -34,18 +35,20 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
     prefetch_tensor_map(&args.v);
     prefetch_tensor_map(&args.out);
   }
+  chain_release();
+  chain_wait();
   __syncthreads();
 
   const int role = uniform(threadIdx.x / kWarpgroup);
   if (role == 0) {
     registers_shrink<Layout::producer_registers(kPaired)>();
-    if (threadIdx.x < 32) produce<kHeadDim, kBlockKv, kPaired>(args, smem, bars);
+    if (threadIdx.x < 32) produce<kHeadDim, kBlockKv, kPaired, Pace>(args, smem, bars);
   } else {
     registers_grow<Layout::consumer_registers(kPaired)>();
     if constexpr (kPaired) {
-      PairedConsumer<T, kHeadDim, kBlockKv>(args, smem, bars, role - 1).run();
+      PairedConsumer<T, kHeadDim, kBlockKv, Pace>(args, smem, bars, role - 1).run();
     } else {
-      Consumer<T, kHeadDim, kBlockKv>(args, smem, bars, role - 1).run();
+      Consumer<T, kHeadDim, kBlockKv, Pace>(args, smem, bars, role - 1).run();
     }
   }
 }

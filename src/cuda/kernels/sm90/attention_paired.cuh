@@ -9,9 +9,9 @@
 
 namespace flashomni::cuda::sm90 {
 
-template <class T, int kHeadDim, int kBlockKv>
-class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true> {
-  using Base = ConsumerBase<T, kHeadDim, kBlockKv, true>;
+template <class T, int kHeadDim, int kBlockKv, class Pace>
+class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
+  using Base = ConsumerBase<T, kHeadDim, kBlockKv, true, Pace>;
   using Base::args_, Base::bars_, Base::group_, Base::kOut, Base::kScores, Base::kWeightSteps;
   using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands,
       Base::release_query, Base::release_tile, Base::store_output, Base::take_tile, Base::tiles_of,

@@ -130,7 +130,7 @@ __device__ __forceinline__ void load_query_tile(const AttentionArgs& args, char*
   }
 }
 
-template <int kHeadDim, int kBlockKv, bool kPaired>
+template <int kHeadDim, int kBlockKv, bool kPaired, class Pace>
 __device__ __forceinline__ void produce(const AttentionArgs& args, char* smem,
                                         AttentionBarriers& bars) {
   using Layout = AttentionLayout<kHeadDim>;
@@ -150,6 +150,7 @@ __device__ __forceinline__ void produce(const AttentionArgs& args, char* smem,
   bool pending = false;
 
   const auto load = [&](const CUtensorMap& map, const KvTile& tile, const RowPlace& place) {
+    Pace::pause();
     if (leader) {
       barrier_wait(&bars.kv_empty[ring.stage], ring.phase ^ 1);
       bars.valid[ring.stage] = tile.valid;

@@ -14,9 +14,9 @@
 namespace flashomni::cuda::sm90 {
 
 // One of the two computing warpgroups and all that it holds in registers.
-template <class T, int kHeadDim, int kBlockKv>
-class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false> {
-  using Base = ConsumerBase<T, kHeadDim, kBlockKv, false>;
+template <class T, int kHeadDim, int kBlockKv, class Pace>
+class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
+  using Base = ConsumerBase<T, kHeadDim, kBlockKv, false, Pace>;
   using Base::args_, Base::bars_, Base::group_, Base::kOut, Base::kScores, Base::kWeightSteps;
   using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands,
       Base::release_query, Base::release_tile, Base::store_output, Base::take_tile, Base::tiles_of,

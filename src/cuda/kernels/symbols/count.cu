@@ -3,6 +3,7 @@
 // How many rows and pairs the symbols compute.
 #include "cuda/error.h"
 #include "cuda/kernels/common/block.cuh"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/symbols/select.h"
 
 namespace flashomni::cuda {
@@ -14,6 +15,8 @@ __global__ __launch_bounds__(kThreads) void count_kernel(SymbolsView symbols, in
                                                          int c_words, int s_words, int64_t rows,
                                                          SymbolCountParts* parts) {
   __shared__ int64_t scratch[kBlockScratch];
+  chain_release();
+  chain_wait();
   int64_t active_rows = 0, active_pairs = 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; row < rows;
@@ -38,10 +41,11 @@ __global__ __launch_bounds__(kThreads) void count_kernel(SymbolsView symbols, in
 
 Status count_symbols(cudaStream_t stream, const SymbolsView& symbols, SymbolCountParts* parts) {
   const SymbolGeometry& g = symbols.geometry;
-  count_kernel<<<SymbolCountParts::kParts, kThreads, 0, stream>>>(
-      symbols, g.num_q_blocks(), g.num_kv_blocks(), g.c_words(), g.s_words(),
-      int64_t{g.batch} * g.heads * g.num_q_blocks(), parts);
-  return launch_status("count_symbols");
+  return cuda_status(
+      launch_chained(count_kernel, SymbolCountParts::kParts, kThreads, 0, stream, symbols,
+                     g.num_q_blocks(), g.num_kv_blocks(), g.c_words(), g.s_words(),
+                     int64_t{g.batch} * g.heads * g.num_q_blocks(), parts),
+      "launching count_symbols");
 }
 
 }  // namespace flashomni::cuda

@@ -7,6 +7,7 @@
 #include "cuda/error.h"
 #include "cuda/kernels/common/async_copy.cuh"
 #include "cuda/kernels/common/block.cuh"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/common/element.cuh"
 #include "cuda/kernels/symbols/pooling.h"
 
@@ -75,6 +76,8 @@ __global__ __launch_bounds__(kMeanThreads) void token_mean_kernel(MeanArgs a) {
   // First the ring, then the sums of the rows.
   __shared__ uint4 memory[kMeanDepth * kMeanThreads];
   static_assert(sizeof(float) * kRows * kWidth <= sizeof(memory));
+  chain_release();
+  chain_wait();
   const int slab = blockIdx.x % a.slabs;
   const int h = blockIdx.x / a.slabs % a.heads;
   const int b = blockIdx.x / a.slabs / a.heads;
@@ -108,11 +111,11 @@ __global__ __launch_bounds__(kMeanThreads) void token_mean_kernel(MeanArgs a) {
 }
 
 template <class T, int kVector, int kLanes>
-void launch_token_mean(cudaStream_t stream, MeanArgs args, int64_t groups) {
+cudaError_t launch_token_mean(cudaStream_t stream, MeanArgs args, int64_t groups) {
   constexpr int kWidth = kVector * kLanes;
   args.slabs = (args.head_dim + kWidth - 1) / kWidth;
-  token_mean_kernel<T, kVector, kLanes>
-      <<<static_cast<unsigned>(groups * args.slabs), kMeanThreads, 0, stream>>>(args);
+  return launch_chained(token_mean_kernel<T, kVector, kLanes>,
+                        static_cast<unsigned>(groups * args.slabs), kMeanThreads, 0, stream, args);
 }
 
 // ---- pool
@@ -120,7 +123,7 @@ void launch_token_mean(cudaStream_t stream, MeanArgs args, int64_t groups) {
 constexpr int kPoolThreads = 256;
 constexpr int kPoolDepth = 8;
 
-struct PoolArgs {
+struct PoolPart {
   const void* x;
   const float* mean;
   float* out;
@@ -132,19 +135,32 @@ struct PoolArgs {
   float theta_sim;
 };
 
+// Two tensors in one launch: the second one's CTAs fill the GPU where the first one's end.
+struct PoolArgs {
+  PoolPart part[2];
+  unsigned first_ctas;  // of part 0
+  unsigned ctas;        // of all parts
+};
+
 // A CTA a (batch, block, head), heads innermost: those of a token are neighbours in memory. kLanes
-// threads share a token row; each has kSteps vectors of kVector channels of it.
+// threads share a token row; each has kSteps vectors of kVector channels of it. kGate: any part
+// wants gates.
 template <class T, int kVector, int kSteps, int kLanes, bool kGate>
-__global__ __launch_bounds__(kPoolThreads) void pool_kernel(PoolArgs a) {
+__global__ __launch_bounds__(kPoolThreads) void pool_kernel(const __grid_constant__ PoolArgs args) {
   constexpr int kSlots = kPoolThreads / kLanes;  // token rows at a time
   constexpr int kWidth = kLanes * kVector * kSteps;
   // First the ring, then the sums of the slots, of the tokens and of their unit vectors.
   __shared__ uint4 memory[kPoolDepth * kPoolThreads];
   static_assert(2 * sizeof(float) * kSlots * kWidth <= sizeof(memory));
   __shared__ float scratch[kBlockScratch];
-  const int h = blockIdx.x % a.heads;
-  const int i = blockIdx.x / a.heads % a.blocks;
-  const int b = blockIdx.x / a.heads / a.blocks;
+  chain_release();
+  chain_wait();
+  const bool second = blockIdx.x >= args.first_ctas;
+  const PoolPart& a = args.part[second];
+  const unsigned cta = second ? blockIdx.x - args.first_ctas : blockIdx.x;
+  const int h = cta % a.heads;
+  const int i = cta / a.heads % a.blocks;
+  const int b = cta / a.heads / a.blocks;
   const int lane = threadIdx.x % kLanes, slot = threadIdx.x / kLanes;
   const int64_t first = static_cast<int64_t>(i) * a.block;
   const int rows = static_cast<int>(min(static_cast<int64_t>(a.block), a.tokens - first));
@@ -222,19 +238,18 @@ __global__ __launch_bounds__(kPoolThreads) void pool_kernel(PoolArgs a) {
   }
   if constexpr (kGate) {
     similarity = block_reduce(similarity, 0.f, Add{}, scratch);
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0 && a.gate) {
       a.gate[b * a.gate_batch + h * a.gate_head + i] = similarity > a.theta_sim;
     }
   }
 }
 
 template <class T, int kVector, int kSteps, int kLanes>
-void launch_pool(cudaStream_t stream, const PoolArgs& args, unsigned ctas) {
-  if (args.gate) {
-    pool_kernel<T, kVector, kSteps, kLanes, true><<<ctas, kPoolThreads, 0, stream>>>(args);
-  } else {
-    pool_kernel<T, kVector, kSteps, kLanes, false><<<ctas, kPoolThreads, 0, stream>>>(args);
-  }
+cudaError_t launch_pool(cudaStream_t stream, const PoolArgs& args) {
+  const bool gate = args.part[0].gate || args.part[1].gate;
+  const auto kernel = gate ? pool_kernel<T, kVector, kSteps, kLanes, true>
+                           : pool_kernel<T, kVector, kSteps, kLanes, false>;
+  return launch_chained(kernel, args.ctas, kPoolThreads, 0, stream, args);
 }
 
 // Whether every row of a head starts at a multiple of 16 bytes and is that long.
@@ -246,27 +261,64 @@ bool takes_vectors(const TensorView& x) {
 }
 
 template <class T>
-void launch_token_mean(cudaStream_t stream, const MeanArgs& args, int64_t groups, bool vectors) {
-  if (vectors) {
-    launch_token_mean<T, 16 / sizeof(T), 4>(stream, args, groups);
-  } else {
-    launch_token_mean<T, 1, 32>(stream, args, groups);
-  }
+cudaError_t launch_token_mean(cudaStream_t stream, const MeanArgs& args, int64_t groups,
+                              bool vectors) {
+  return vectors ? launch_token_mean<T, 16 / sizeof(T), 4>(stream, args, groups)
+                 : launch_token_mean<T, 1, 32>(stream, args, groups);
 }
 
 template <class T>
-void launch_pool(cudaStream_t stream, const PoolArgs& args, unsigned ctas, bool vectors) {
+cudaError_t launch_pool(cudaStream_t stream, const PoolArgs& args, bool vectors) {
   constexpr int kVector = 16 / sizeof(T);
-  const int per_row = (args.head_dim + kVector - 1) / kVector;
+  const int per_row = (args.part[0].head_dim + kVector - 1) / kVector;
   if (!vectors || per_row > kWarp) {
-    launch_pool<T, 1, kMaxPoolHeadDim / kWarp, kWarp>(stream, args, ctas);
-  } else if (per_row <= 8) {
-    launch_pool<T, kVector, 1, 8>(stream, args, ctas);
-  } else if (per_row <= 16) {
-    launch_pool<T, kVector, 1, 16>(stream, args, ctas);
-  } else {
-    launch_pool<T, kVector, 1, kWarp>(stream, args, ctas);
+    return launch_pool<T, 1, kMaxPoolHeadDim / kWarp, kWarp>(stream, args);
   }
+  if (per_row <= 8) return launch_pool<T, kVector, 1, 8>(stream, args);
+  if (per_row <= 16) return launch_pool<T, kVector, 1, 16>(stream, args);
+  return launch_pool<T, kVector, 1, kWarp>(stream, args);
+}
+
+PoolPart part_of(const PoolParams& p) {
+  const TensorView& x = p.x;
+  PoolPart part{};
+  part.x = x.data;
+  part.x_batch = x.stride[0];
+  part.x_token = x.stride[1];
+  part.x_head = x.stride[2];
+  if (p.mean) {
+    part.mean = p.mean.as<float>();
+    part.mean_batch = p.mean.stride[0];
+    part.mean_head = p.mean.stride[1];
+  }
+  part.out = p.out.as<float>();
+  part.out_batch = p.out.stride[0];
+  part.out_head = p.out.stride[1];
+  part.out_block = p.out.stride[2];
+  if (p.gate) {
+    part.gate = p.gate.as<uint8_t>();
+    part.gate_batch = p.gate.stride[0];
+    part.gate_head = p.gate.stride[1];
+  }
+  part.tokens = x.size(1);
+  part.heads = static_cast<int>(x.size(2));
+  part.blocks = static_cast<int>((x.size(1) + p.block - 1) / p.block);
+  part.head_dim = static_cast<int>(x.size(3));
+  part.block = p.block;
+  part.theta_sim = p.theta_sim;
+  return part;
+}
+
+unsigned ctas_of(const PoolParams& p) {
+  return static_cast<unsigned>(p.x.size(0) * p.x.size(2) * ((p.x.size(1) + p.block - 1) / p.block));
+}
+
+Status launch_pool(cudaStream_t stream, const PoolArgs& args, DType dtype, bool vectors) {
+  const cudaError_t launched = dtype == DType::kBF16
+                                   ? launch_pool<__nv_bfloat16>(stream, args, vectors)
+                               : dtype == DType::kF16 ? launch_pool<__half>(stream, args, vectors)
+                                                      : launch_pool<float>(stream, args, vectors);
+  return cuda_status(launched, "launching pool");
 }
 
 }  // namespace
@@ -287,55 +339,35 @@ Status token_mean(cudaStream_t stream, const TokenMeanParams& p) {
                       .slabs = 0};
   const int64_t groups = x.size(0) * x.size(2);
   const bool vectors = takes_vectors(x);
-  if (x.dtype == DType::kBF16) {
-    launch_token_mean<__nv_bfloat16>(stream, args, groups, vectors);
-  } else if (x.dtype == DType::kF16) {
-    launch_token_mean<__half>(stream, args, groups, vectors);
-  } else {
-    launch_token_mean<float>(stream, args, groups, vectors);
-  }
-  return launch_status("token_mean");
+  const cudaError_t launched =
+      x.dtype == DType::kBF16  ? launch_token_mean<__nv_bfloat16>(stream, args, groups, vectors)
+      : x.dtype == DType::kF16 ? launch_token_mean<__half>(stream, args, groups, vectors)
+                               : launch_token_mean<float>(stream, args, groups, vectors);
+  return cuda_status(launched, "launching token_mean");
 }
 
 Status pool(cudaStream_t stream, const PoolParams& p) {
-  const TensorView& x = p.x;
-  if (x.numel() == 0) return ok_status();
-  const int64_t blocks = (x.size(1) + p.block - 1) / p.block;
+  if (p.x.numel() == 0) return ok_status();
   PoolArgs args{};
-  args.x = x.data;
-  args.x_batch = x.stride[0];
-  args.x_token = x.stride[1];
-  args.x_head = x.stride[2];
-  if (p.mean) {
-    args.mean = p.mean.as<float>();
-    args.mean_batch = p.mean.stride[0];
-    args.mean_head = p.mean.stride[1];
+  args.part[0] = part_of(p);
+  args.first_ctas = args.ctas = ctas_of(p);
+  return launch_pool(stream, args, p.x.dtype, takes_vectors(p.x));
+}
+
+Status pool_pair(cudaStream_t stream, const PoolParams& p, const PoolParams& q) {
+  const bool alike = p.x.dtype == q.x.dtype && p.x.size(3) == q.x.size(3) &&
+                     takes_vectors(p.x) == takes_vectors(q.x) && p.x.numel() > 0 &&
+                     q.x.numel() > 0 && int64_t{ctas_of(p)} + ctas_of(q) <= 0x7fffffff;
+  if (!alike) {
+    FO_RETURN_IF_ERROR(pool(stream, p));
+    return pool(stream, q);
   }
-  args.out = p.out.as<float>();
-  args.out_batch = p.out.stride[0];
-  args.out_head = p.out.stride[1];
-  args.out_block = p.out.stride[2];
-  if (p.gate) {
-    args.gate = p.gate.as<uint8_t>();
-    args.gate_batch = p.gate.stride[0];
-    args.gate_head = p.gate.stride[1];
-  }
-  args.tokens = x.size(1);
-  args.heads = static_cast<int>(x.size(2));
-  args.blocks = static_cast<int>(blocks);
-  args.head_dim = static_cast<int>(x.size(3));
-  args.block = p.block;
-  args.theta_sim = p.theta_sim;
-  const unsigned ctas = static_cast<unsigned>(x.size(0) * blocks * x.size(2));
-  const bool vectors = takes_vectors(x);
-  if (x.dtype == DType::kBF16) {
-    launch_pool<__nv_bfloat16>(stream, args, ctas, vectors);
-  } else if (x.dtype == DType::kF16) {
-    launch_pool<__half>(stream, args, ctas, vectors);
-  } else {
-    launch_pool<float>(stream, args, ctas, vectors);
-  }
-  return launch_status("pool");
+  PoolArgs args{};
+  args.part[0] = part_of(p);
+  args.part[1] = part_of(q);
+  args.first_ctas = ctas_of(p);
+  args.ctas = ctas_of(p) + ctas_of(q);
+  return launch_pool(stream, args, p.x.dtype, takes_vectors(p.x));
 }
 
 }  // namespace flashomni::cuda

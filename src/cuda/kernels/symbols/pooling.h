@@ -17,6 +17,8 @@ constexpr int64_t kMaxPoolHeadDim = 256;
 
 Status token_mean(cudaStream_t stream, const TokenMeanParams& params);
 Status pool(cudaStream_t stream, const PoolParams& params);
+// Both in one launch where element types, head sizes and alignment agree.
+Status pool_pair(cudaStream_t stream, const PoolParams& first, const PoolParams& second);
 Status block_scores(cudaStream_t stream, const BlockScoresParams& params);
 
 }  // namespace flashomni::cuda

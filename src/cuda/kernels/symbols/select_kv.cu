@@ -1,38 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// S_s: a CTA a query block does softmax, sorting, the rule, protection, repair and packing.
-#include <algorithm>
+// S_s of long rows: a CTA a query block does softmax, sorting, the rule, protection, repair and
+// packing. Shorter rows take select_kv_short.cu.
 #include <bit>
 #include <cmath>
 
 #include "cuda/error.h"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/symbols/select.h"
+#include "cuda/kernels/symbols/select_kv_args.h"
 #include "cuda/kernels/symbols/sort.cuh"
 
 namespace flashomni::cuda {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kLeastKeys = 64;
 constexpr int kMaxWords = kMaxSelectKv / 32;
-// exp() of anything below is 0 in double precision: such entries weigh the same, nothing.
-constexpr double kLowestExponent = -745.13321910194122;
-
-struct SelectArgs {
-  const float* scores;
-  int64_t score_batch, score_head, score_row;
-  const uint8_t* gate_q;
-  const uint8_t* gate_kv;
-  int64_t gate_q_batch, gate_q_head, gate_kv_batch, gate_kv_head;
-  const uint64_t* c;
-  uint64_t* s;
-  BlockRange keep_q, keep_kv;
-  SelectRule rule;
-  float parameter;
-  int heads, num_q, num_kv, c_words, s_words;
-  int block_q, block_kv;
-  int num_keys;  // power of two, at least num_kv
-};
 
 __device__ __forceinline__ void set_bit(uint32_t* words, int j) {
   atomicOr(&words[j / 32], 1u << (j % 32));
@@ -49,7 +32,7 @@ struct Kept {
   int from, to;
 };
 
-__device__ Kept apply_rule(const SelectArgs& a, const uint64_t* keys, double* scratch,
+__device__ Kept apply_rule(const SelectKvArgs& a, const uint64_t* keys, double* scratch,
                            int* int_scratch) {
   const int n = a.num_kv;
   const bool drop = a.rule == SelectRule::kDropCdf;
@@ -81,13 +64,15 @@ __device__ Kept apply_rule(const SelectArgs& a, const uint64_t* keys, double* sc
   return {0, static_cast<int>(fmin(floor(limit), static_cast<double>(n)))};
 }
 
-__global__ __launch_bounds__(kMaxThreads) void select_kv_kernel(SelectArgs a) {
+__global__ __launch_bounds__(kMaxThreads) void select_kv_kernel(SelectKvArgs a, int num_keys) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ uint32_t words[kMaxWords];
   __shared__ double scratch[kBlockScratch];
   __shared__ float float_scratch[kBlockScratch];
   __shared__ int int_scratch[kBlockScratch];
-  uint64_t* keys = reinterpret_cast<uint64_t*>(dynamic);
+  chain_release();
+  chain_wait();
+  uint64_t* keys = reinterpret_cast<uint64_t*>(dynamic);  // num_keys: a power of two
   const int tid = threadIdx.x, threads = blockDim.x;
   const int64_t row = blockIdx.x;
   const int i = static_cast<int>(row % a.num_q);
@@ -121,7 +106,7 @@ __global__ __launch_bounds__(kMaxThreads) void select_kv_kernel(SelectArgs a) {
     for (int j = tid; j < n; j += threads) top = fmaxf(top, usable(j));
     top = block_reduce(top, -INFINITY, Max{}, float_scratch);
     const bool drop = a.rule == SelectRule::kDropCdf;
-    for (int j = tid; j < a.num_keys; j += threads) {
+    for (int j = tid; j < num_keys; j += threads) {
       uint64_t key = ~uint64_t{0};  // past all blocks
       if (j < n) {
         float x = usable(j);
@@ -131,7 +116,7 @@ __global__ __launch_bounds__(kMaxThreads) void select_kv_kernel(SelectArgs a) {
       }
       keys[j] = key;
     }
-    sort_keys(keys, a.num_keys);
+    sort_keys(keys, num_keys);
     const Kept kept = apply_rule(a, keys, scratch, int_scratch);
     for (int r = kept.from + tid; r < kept.to; r += threads) {
       set_bit(words, static_cast<int>(static_cast<uint32_t>(keys[r])));
@@ -158,7 +143,7 @@ __global__ __launch_bounds__(kMaxThreads) void select_kv_kernel(SelectArgs a) {
 
 Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& p) {
   const SymbolGeometry& g = p.symbols.geometry;
-  SelectArgs args{};
+  SelectKvArgs args{};
   args.scores = p.scores.as<float>();
   args.score_batch = p.scores.stride[0];
   args.score_head = p.scores.stride[1];
@@ -186,16 +171,18 @@ Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& p) {
   args.s_words = g.s_words();
   args.block_q = g.block_q;
   args.block_kv = g.block_kv;
-  args.num_keys =
-      std::max(kLeastKeys, static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.num_kv))));
-  const int bytes = args.num_keys * static_cast<int>(sizeof(uint64_t));
+  args.rows = int64_t{g.batch} * g.heads * g.num_q_blocks();
+  if (args.num_kv <= kMaxShortRow) {
+    return cuda_status(launch_select_kv_short(args, stream), "launching select_kv_blocks");
+  }
+  const int num_keys = static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.num_kv)));
   FO_CUDA(cudaFuncSetAttribute(select_kv_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                kMaxSelectKv * int{sizeof(uint64_t)}),
           "asking for shared memory for select_kv_blocks");
-  const unsigned rows = static_cast<unsigned>(g.batch * g.heads * g.num_q_blocks());
-  const unsigned threads = static_cast<unsigned>(std::min(args.num_keys / 2, kMaxThreads));
-  select_kv_kernel<<<rows, threads, static_cast<size_t>(bytes), stream>>>(args);
-  return launch_status("select_kv_blocks");
+  const auto bytes = static_cast<size_t>(num_keys) * sizeof(uint64_t);
+  return cuda_status(launch_chained(select_kv_kernel, static_cast<unsigned>(args.rows), kMaxThreads,
+                                    bytes, stream, args, num_keys),
+                     "launching select_kv_blocks");
 }
 
 }  // namespace flashomni::cuda

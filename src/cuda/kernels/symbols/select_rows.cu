@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // S_c: a CTA a head adds up the text scores of its vision blocks, turns them into one distribution
-// and caches what weighs least.
+// and caches what weighs least: all whose running sum in ascending order stays within theta. Long
+// rows are sorted for it; for short ones every block adds up what sorts before it, which needs no
+// barrier. Four lanes share such sums, over fixed places: they never fall when a block is added.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
 #include "cuda/error.h"
+#include "cuda/kernels/common/chain.cuh"
 #include "cuda/kernels/symbols/select.h"
 #include "cuda/kernels/symbols/sort.cuh"
 
@@ -14,7 +17,8 @@ namespace flashomni::cuda {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kLeastKeys = 64;
+constexpr int kMaxCounted = 512;  // query blocks of a head; longer rows are sorted
+constexpr int kLanes = 4;         // that share a sum
 constexpr double kInfinity = INFINITY;
 
 struct RowsArgs {
@@ -56,12 +60,48 @@ __device__ double softmax_weights(double* x, int n, double* scratch) {
   return block_reduce(sum, 0.0, Add{}, scratch);
 }
 
-// Dynamic shared memory: RowKey [num_keys], whose memory first holds u and w, double [num_q] each.
+// Over the kLanes lanes of a group; all get the same.
+__device__ __forceinline__ double group_sum(double x) {
+  return warp_reduce<kLanes>(x, Add{});
+}
+
+// Calls drop(k) of every entry of the distribution `weight`, double [n] in shared memory, that the
+// limit takes; never of the one that sorts last.
+template <class Drop>
+__device__ void drop_counted(const double* weight, int n, double theta, const Drop& drop) {
+  const int lane = threadIdx.x % kLanes;
+  const int groups = blockDim.x / kLanes;
+  for (int base = 0; base < n; base += groups) {  // the same for all threads
+    const int k = min(base + static_cast<int>(threadIdx.x) / kLanes, n - 1);
+    const double own = weight[k];
+    double total = 0, up_to = 0;
+    int before = 0;
+#pragma unroll 4
+    for (int m = lane; m < n; m += kLanes) {
+      const double other = weight[m];
+      const bool sooner = other < own || (other == own && m < k);
+      total += other;
+      up_to += sooner || m == k ? other : 0.0;
+      before += sooner;
+    }
+    total = group_sum(total);
+    up_to = group_sum(up_to);
+    before = warp_reduce<kLanes>(before, Add{});
+    const bool inside = base + static_cast<int>(threadIdx.x) / kLanes < n;
+    if (inside && lane == 0 && !(up_to > theta * total) && before < n - 1) drop(k);
+  }
+}
+
+// Dynamic shared memory: u and w, double [num_q] each, and after them, in the same memory if
+// sorted, RowKey [num_keys].
+template <bool kSorted>
 __global__ __launch_bounds__(kMaxThreads) void select_rows_kernel(RowsArgs a) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ uint32_t words[kMaxSelectRows / 32];
   __shared__ double scratch[kBlockScratch];
-  __shared__ int int_scratch[kBlockScratch];
+  __shared__ int int_scratch[kSorted ? kBlockScratch : 1];
+  chain_release();
+  chain_wait();
   const int tid = threadIdx.x, threads = blockDim.x;
   const int64_t group = blockIdx.x;
   const int64_t h = group % a.heads, b = group / a.heads;
@@ -81,7 +121,10 @@ __global__ __launch_bounds__(kMaxThreads) void select_rows_kernel(RowsArgs a) {
     double* u = reinterpret_cast<double*>(dynamic);
     double* w = u + a.num_q;
     const auto block_of = [&](int k) { return k < a.text_q.begin ? k : k + text; };
-    for (int k = tid; k < n; k += threads) {
+    const int lane = tid % kLanes;
+    for (int base = 0; base < n; base += threads / kLanes) {  // the same for all threads
+      const bool inside = base + tid / kLanes < n;
+      const int k = min(base + tid / kLanes, n - 1);
       const int i = block_of(k);
       // Kv blocks that hold tokens of query block i; with fewer key tokens than queries, the last.
       const int last_block = a.num_kv - 1;
@@ -89,48 +132,59 @@ __global__ __launch_bounds__(kMaxThreads) void select_rows_kernel(RowsArgs a) {
       const int first = min(i * a.block_q / a.block_kv, last_block);
       const int last = min(last_token / a.block_kv, last_block);
       double from_text = 0, to_text = 0;
-      for (int r = a.text_q.begin; r < a.text_q.end; ++r) {
+      for (int r = a.text_q.begin + lane; r < a.text_q.end; r += kLanes) {
         for (int j = first; j <= last; ++j) from_text += score(r, j);
       }
-      for (int j = a.text_kv.begin; j < a.text_kv.end; ++j) to_text += score(i, j);
-      from_text = usable(from_text);
-      to_text = usable(to_text);
-      if (a.mode == TextScoreMode::kSoftmaxOfSum) {
-        u[k] = usable(from_text + to_text);
-      } else {
-        u[k] = from_text;
-        w[k] = to_text;
+      for (int j = a.text_kv.begin + lane; j < a.text_kv.end; j += kLanes) to_text += score(i, j);
+      from_text = usable(group_sum(from_text));
+      to_text = usable(group_sum(to_text));
+      if (inside && lane == 0) {
+        if (a.mode == TextScoreMode::kSoftmaxOfSum) {
+          u[k] = usable(from_text + to_text);
+        } else {
+          u[k] = from_text;
+          w[k] = to_text;
+        }
       }
     }
     __syncthreads();
     const double u_sum = softmax_weights(u, n, scratch);
     const bool mean = a.mode == TextScoreMode::kMeanOfSoftmaxes;
     const double w_sum = mean ? softmax_weights(w, n, scratch) : 1.0;
-    // A thread keeps what it needs while u and w give way to the keys: at most four values.
-    constexpr int kEach = kMaxSelectRows / kMaxThreads;
-    double weights[kEach];
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-      const int k = tid + e * threads;
-      weights[e] = kInfinity;
-      if (k < n) weights[e] = mean ? (u[k] / u_sum + w[k] / w_sum) / 2 : u[k] / u_sum;
-    }
-    __syncthreads();
-    RowKey* keys = reinterpret_cast<RowKey*>(dynamic);
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-      const int k = tid + e * threads;
-      if (k < a.num_keys) keys[k] = {weights[e], k < n ? block_of(k) : k};
-    }
-    sort_keys(keys, a.num_keys);
-    const auto weight = [&](int r) { return keys[r].weight; };
-    const double theta = a.theta;
-    const auto above = [&](double sum, int) { return sum > theta; };
-    const int dropped = min(first_stop(n, weight, above, scratch, int_scratch), n - 1);
-    for (int r = tid; r < dropped; r += threads) {
-      const int i = static_cast<int>(keys[r].block);
+    const auto weight_of = [&](int k) {
+      return mean ? (u[k] / u_sum + w[k] / w_sum) / 2 : u[k] / u_sum;
+    };
+    const auto drop = [&](int i) {
       const bool keep = a.gate_q && a.gate_q[b * a.gate_q_batch + h * a.gate_q_head + i] == 0;
       if (!keep) atomicAnd(&words[i / 32], ~(1u << (i % 32)));
+    };
+    if constexpr (kSorted) {
+      // A thread keeps what it needs while u and w give way to the keys: at most four values.
+      constexpr int kEach = kMaxSelectRows / kMaxThreads;
+      double weights[kEach];
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) {
+        const int k = tid + e * threads;
+        weights[e] = k < n ? weight_of(k) : kInfinity;
+      }
+      __syncthreads();
+      RowKey* keys = reinterpret_cast<RowKey*>(dynamic);
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) {
+        const int k = tid + e * threads;
+        if (k < a.num_keys) keys[k] = {weights[e], k < n ? block_of(k) : k};
+      }
+      sort_keys(keys, a.num_keys);
+      const auto weight = [&](int r) { return keys[r].weight; };
+      const double theta = a.theta;
+      const auto above = [&](double sum, int) { return sum > theta; };
+      const int dropped = min(first_stop(n, weight, above, scratch, int_scratch), n - 1);
+      for (int r = tid; r < dropped; r += threads) drop(static_cast<int>(keys[r].block));
+    } else {
+      double* weights = w + a.num_q;
+      for (int k = tid; k < n; k += threads) weights[k] = weight_of(k);
+      __syncthreads();
+      drop_counted(weights, n, a.theta, [&](int k) { drop(block_of(k)); });
     }
   }
   __syncthreads();
@@ -165,17 +219,25 @@ Status select_cached_rows(cudaStream_t stream, const SelectCachedRowsParams& p) 
   args.q_tokens = g.q_tokens;
   args.block_q = g.block_q;
   args.block_kv = g.block_kv;
-  args.num_keys =
-      std::max(kLeastKeys, static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.num_q))));
-  const int bytes = args.num_keys * static_cast<int>(sizeof(RowKey));
-  FO_CUDA(cudaFuncSetAttribute(select_rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               kMaxSelectRows * int{sizeof(RowKey)}),
-          "asking for shared memory for select_cached_rows");
-  // As many threads as keys, so that a thread holds one weight (or a few of long rows).
-  const unsigned threads = static_cast<unsigned>(std::min(args.num_keys, kMaxThreads));
-  select_rows_kernel<<<static_cast<unsigned>(g.batch * g.heads), threads,
-                       static_cast<size_t>(bytes), stream>>>(args);
-  return launch_status("select_cached_rows");
+  const auto ctas = static_cast<unsigned>(g.batch * g.heads);
+  cudaError_t launched = cudaSuccess;
+  if (args.num_q <= kMaxCounted) {
+    const int lanes = (kLanes * args.num_q + kWarp - 1) / kWarp * kWarp;
+    const size_t bytes = 3 * sizeof(double) * static_cast<size_t>(args.num_q);
+    launched =
+        launch_chained(select_rows_kernel<false>, ctas,
+                       static_cast<unsigned>(std::min(lanes, kMaxThreads)), bytes, stream, args);
+  } else {
+    // As many threads as keys, so that a thread holds one weight (or a few of long rows).
+    args.num_keys = static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.num_q)));
+    const size_t bytes = static_cast<size_t>(args.num_keys) * sizeof(RowKey);
+    FO_CUDA(
+        cudaFuncSetAttribute(select_rows_kernel<true>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kMaxSelectRows * int{sizeof(RowKey)}),
+        "asking for shared memory for select_cached_rows");
+    launched = launch_chained(select_rows_kernel<true>, ctas, kMaxThreads, bytes, stream, args);
+  }
+  return cuda_status(launched, "launching select_cached_rows");
 }
 
 }  // namespace flashomni::cuda
