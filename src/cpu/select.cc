@@ -13,17 +13,30 @@ namespace {
 
 constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
 
+// An entry of a row, and where it was.
+struct Entry {
+  double p;
+  int32_t index;
+};
+
 // Memory of one thread: a few arrays as long as a row.
 struct Scratch {
   double* p;       // a distribution, or logits on the way to one
   double* q;       // a second one
-  int32_t* order;  // indices, sorted
+  Entry* entries;  // sorted
+  int32_t* index;  // of vision blocks
 
+  static size_t bytes(int64_t blocks) {
+    const size_t n = static_cast<size_t>(blocks);
+    return kAlignment + 2 * align_up(n * sizeof(double)) + align_up(n * sizeof(Entry)) +
+           align_up(n * sizeof(int32_t));
+  }
   Scratch(void* memory, int64_t blocks) {
     Arena arena(memory);
     p = arena.take<double>(blocks);
     q = arena.take<double>(blocks);
-    order = arena.take<int32_t>(blocks);
+    entries = arena.take<Entry>(blocks);
+    index = arena.take<int32_t>(blocks);
   }
 };
 
@@ -46,44 +59,49 @@ void softmax(double* x, int64_t n) {
 
 enum class Order { kAscending, kDescending };
 
-// order = the indices of p sorted by value, equal values by smaller index.
-void sort_indices(const double* p, int64_t n, Order direction, int32_t* order) {
-  for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
-  std::sort(order, order + n, [&](int32_t a, int32_t b) {
-    if (p[a] != p[b]) return direction == Order::kAscending ? p[a] < p[b] : p[a] > p[b];
-    return a < b;
-  });
+// entries = p with indices, sorted by value, equal values by smaller index.
+void sort_entries(const double* p, int64_t n, Order direction, Entry* entries) {
+  for (int64_t i = 0; i < n; ++i) entries[i] = {p[i], static_cast<int32_t>(i)};
+  if (direction == Order::kAscending) {
+    std::sort(entries, entries + n, [](const Entry& a, const Entry& b) {
+      return a.p != b.p ? a.p < b.p : a.index < b.index;
+    });
+  } else {
+    std::sort(entries, entries + n, [](const Entry& a, const Entry& b) {
+      return a.p != b.p ? a.p > b.p : a.index < b.index;
+    });
+  }
 }
 
-// How many leading entries of `order` have a running sum of at most `limit`.
-int64_t count_within(const double* p, const int32_t* order, int64_t n, double limit) {
+// How many leading entries have a running sum of at most `limit`.
+int64_t count_within(const Entry* entries, int64_t n, double limit) {
   double sum = 0;
   for (int64_t r = 0; r < n; ++r) {
-    sum += p[order[r]];
+    sum += entries[r].p;
     if (sum > limit) return r;
   }
   return n;
 }
 
-// DROP_CDF: order[0, result) are the entries to drop.
-int64_t drop_cdf(const double* p, int64_t n, double theta, int32_t* order) {
-  sort_indices(p, n, Order::kAscending, order);
-  return std::min(count_within(p, order, n, theta), n - 1);
+// DROP_CDF: entries[0, result) are those to drop.
+int64_t drop_cdf(const double* p, int64_t n, double theta, Entry* entries) {
+  sort_entries(p, n, Order::kAscending, entries);
+  return std::min(count_within(entries, n, theta), n - 1);
 }
 
-// The keeping rules: order[0, result) are the entries to keep.
+// The keeping rules: entries[0, result) are those to keep.
 int64_t keep_largest(SelectRule rule, const double* p, int64_t n, double parameter,
-                     int32_t* order) {
-  sort_indices(p, n, Order::kDescending, order);
+                     Entry* entries) {
+  sort_entries(p, n, Order::kDescending, entries);
   switch (rule) {
     case SelectRule::kKeepCdfLt:
-      return std::max<int64_t>(1, count_within(p, order, n, parameter));
+      return std::max<int64_t>(1, count_within(entries, n, parameter));
     case SelectRule::kKeepCdfGe: {
       // Kept while the sum of the strictly earlier ones is below the limit: the entry that crosses
       // it is kept too.
       double earlier = 0;
       int64_t kept = 0;
-      while (kept < n && (kept == 0 || earlier < parameter)) earlier += p[order[kept++]];
+      while (kept < n && (kept == 0 || earlier < parameter)) earlier += entries[kept++].p;
       return kept;
     }
     case SelectRule::kTopK:
@@ -116,11 +134,11 @@ void select_row(const SelectKvBlocksParams& params, int64_t b, int64_t h, int64_
   }
   softmax(scratch.p, n);
   if (params.rule == SelectRule::kDropCdf) {
-    const int64_t dropped = drop_cdf(scratch.p, n, params.parameter, scratch.order);
-    for (int64_t r = dropped; r < n; ++r) set_bit(row, scratch.order[r], true);
+    const int64_t dropped = drop_cdf(scratch.p, n, params.parameter, scratch.entries);
+    for (int64_t r = dropped; r < n; ++r) set_bit(row, scratch.entries[r].index, true);
   } else {
-    const int64_t kept = keep_largest(params.rule, scratch.p, n, params.parameter, scratch.order);
-    for (int64_t r = 0; r < kept; ++r) set_bit(row, scratch.order[r], true);
+    const int64_t kept = keep_largest(params.rule, scratch.p, n, params.parameter, scratch.entries);
+    for (int64_t r = 0; r < kept; ++r) set_bit(row, scratch.entries[r].index, true);
   }
   for (int64_t j = 0; j < n; ++j) {
     if (params.keep_kv.contains(static_cast<int>(j)) || gated_off(params.gate_kv, j)) {
@@ -160,8 +178,7 @@ int64_t text_scores(const SelectCachedRowsParams& params, int64_t b, int64_t h, 
 }  // namespace
 
 size_t select_scratch_bytes(int64_t blocks) {
-  const size_t n = static_cast<size_t>(blocks);
-  return kAlignment + 2 * align_up(n * sizeof(double)) + 2 * align_up(n * sizeof(int32_t));
+  return Scratch::bytes(blocks);
 }
 
 void select_cached_rows(const Context& context, void* scratch,
@@ -171,17 +188,16 @@ void select_cached_rows(const Context& context, void* scratch,
   const size_t scratch_bytes = select_scratch_bytes(blocks);
   context.pool.run(int64_t{g.batch} * g.heads, [&](int64_t group, int worker) {
     const int64_t b = group / g.heads, h = group % g.heads;
-    Arena arena(static_cast<char*>(scratch) + scratch_bytes * static_cast<size_t>(worker));
-    double* u = arena.take<double>(blocks);
-    double* w = arena.take<double>(blocks);
-    int32_t* order = arena.take<int32_t>(blocks);
-    int32_t* index = arena.take<int32_t>(blocks);
+    const Scratch own(static_cast<char*>(scratch) + scratch_bytes * static_cast<size_t>(worker),
+                      blocks);
+    double* const u = own.p;
+    double* const w = own.q;
 
     uint64_t* row = params.symbols.c + group * g.c_words();
     std::fill_n(row, g.c_words(), 0);
     for (int i = 0; i < g.num_q_blocks(); ++i) set_bit(row, i, true);
     if (params.theta < 0 || params.text_q.size() == 0 || params.text_kv.size() == 0) return;
-    const int64_t n = text_scores(params, b, h, u, w, index);
+    const int64_t n = text_scores(params, b, h, u, w, own.index);
     if (n == 0) return;
     if (params.mode == TextScoreMode::kSoftmaxOfSum) {
       for (int64_t i = 0; i < n; ++i) u[i] = usable(u[i] + w[i]);
@@ -191,9 +207,9 @@ void select_cached_rows(const Context& context, void* scratch,
       softmax(w, n);
       for (int64_t i = 0; i < n; ++i) u[i] = (u[i] + w[i]) / 2;
     }
-    const int64_t dropped = drop_cdf(u, n, params.theta, order);
+    const int64_t dropped = drop_cdf(u, n, params.theta, own.entries);
     for (int64_t r = 0; r < dropped; ++r) {
-      const int64_t i = index[order[r]];
+      const int64_t i = own.index[own.entries[r].index];
       const TensorView& gate = params.gate_q;
       const bool gated_off =
           gate && gate.as<uint8_t>()[b * gate.stride[0] + h * gate.stride[1] + i] == 0;
