@@ -413,6 +413,7 @@ void fill_percentiles(BenchRow& row) {
 Result<double> time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats,
                           double bandwidth, const std::function<bool()>& stop) {
   constexpr double kSampleSeconds = 4e-3;
+  constexpr double kWarmUpSeconds = 50e-3;  // of a case: caches, pages, and clocks under vectors
   constexpr int kMaxCalls = 64;
   const bool queues = backend.info().name != "cpu";  // calls return before they are done
   std::vector<int> calls(cases.size(), 1);
@@ -423,6 +424,9 @@ Result<double> time_cases(Backend& backend, std::vector<BenchCase>& cases, int r
       if (r == -1 && !queues) continue;
       const Clock::time_point start = Clock::now();
       for (int k = 0; k < calls[i]; ++k) FO_RETURN_IF_ERROR(cases[i].run());
+      while (r == -2 && !queues && seconds_since(start) < kWarmUpSeconds) {
+        FO_RETURN_IF_ERROR(cases[i].run());
+      }
       if (queues) FO_RETURN_IF_ERROR(backend.synchronize({}));
       const double seconds = seconds_since(start) / calls[i];
       if (r >= 0) cases[i].row.seconds.push_back(seconds);
