@@ -284,6 +284,46 @@ Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& 
   return cases;
 }
 
+Result<std::vector<BenchCase>> gemm_qkv_cases(Backend& backend, const BenchShape& shape,
+                                              const std::vector<double>& sparsities) {
+  auto w = std::make_shared<World>(backend, shape);
+  const int64_t width = int64_t{shape.heads} * shape.head_dim;
+  const int64_t in = shape.in_features ? shape.in_features : width;
+  GemmQkvParams p;
+  FO_ASSIGN_OR_RETURN(p.q.x, w->random({1, shape.n, in}));
+  FO_ASSIGN_OR_RETURN(p.q.rms_weight, w->random({shape.head_dim}, 1.0, DType::kF32));
+  FO_ASSIGN_OR_RETURN(p.q.rope.cos, w->random({shape.n, shape.head_dim / 2}, 1.0, DType::kF32));
+  FO_ASSIGN_OR_RETURN(p.q.rope.sin, w->random({shape.n, shape.head_dim / 2}, 1.0, DType::kF32));
+  p.k = p.q;
+  p.v.x = p.q.x;
+  for (GemmQParams* part : {&p.q, &p.k, &p.v}) {
+    FO_ASSIGN_OR_RETURN(part->weight, w->weight(width, in, shape.head_dim));
+    FO_ASSIGN_OR_RETURN(part->out, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  }
+  FO_RETURN_IF_ERROR(backend.supports(p));
+  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
+
+  std::vector<BenchCase> cases;
+  BenchRow row = base_row("gemm-qkv", shape);
+  row.in_features = in;
+  row.out_features = 3 * width;
+  const double of_q = 2.0 * double(shape.n) * double(in) * double(width);
+  row.flops = 3 * of_q;
+  cases.push_back({row, [w, p] { return w->backend.gemm_qkv(w->exec, p); }});
+  for (const double sparsity : sparsities) {
+    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+    FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
+    GemmQkvParams sparse = p;
+    sparse.q.symbols = device->view;
+    sparse.q.plan = device->plan;
+    row.pattern = "s_c";
+    row.flops = of_q * (2 + device->counts.row_density());
+    row.sparsity = 1 - row.flops / (3 * of_q);  // of all three
+    cases.push_back({row, [w, sparse, device] { return w->backend.gemm_qkv(w->exec, sparse); }});
+  }
+  return cases;
+}
+
 Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& shape,
                                             const std::vector<double>& sparsities) {
   constexpr int kPlanes = 2;  // a first-order forecast

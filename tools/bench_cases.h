@@ -65,6 +65,9 @@ Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShap
                                                const std::vector<double>& sparsities);
 Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& shape,
                                             const std::vector<double>& sparsities);
+// Q by symbols with dense K and V in one call; `sparsity` is the share of all three.
+Result<std::vector<BenchCase>> gemm_qkv_cases(Backend& backend, const BenchShape& shape,
+                                              const std::vector<double>& sparsities);
 Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& shape,
                                             const std::vector<double>& sparsities);
 Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& shape);

@@ -72,8 +72,10 @@ json bench_json(const std::string& command, const BackendInfo& info, double peak
 }
 
 std::string machine_text(const BackendInfo& info, double peak_flops) {
-  return info.device + ", " + info.isa + ", " + std::to_string(info.threads) + " threads, " +
-         fixed(peak_flops * 1e-9, 0) + " GFLOP/s multiply-add peak\n";
+  std::string out = info.device + ", " + info.isa;
+  if (info.name == "cpu") out += ", " + std::to_string(info.threads) + " threads";
+  if (peak_flops > 0) out += ", " + fixed(peak_flops * 1e-9, 0) + " GFLOP/s multiply-add peak";
+  return out + "\n";
 }
 
 std::string rate_text(double flops_per_second) {

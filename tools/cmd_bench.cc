@@ -54,6 +54,7 @@ Result<std::vector<BenchCase>> make_cases(const Flags& f, Backend& backend) {
   const std::vector<double> sparsities = f.dense_only ? std::vector<double>{} : f.sparsities;
   if (f.op == "attention") return attention_cases(backend, s, f.patterns, sparsities);
   if (f.op == "gemm-q") return gemm_q_cases(backend, s, sparsities);
+  if (f.op == "gemm-qkv") return gemm_qkv_cases(backend, s, sparsities);
   if (f.op == "gemm-o") return gemm_o_cases(backend, s, sparsities);
   if (f.op == "linear") return linear_cases(backend, s);
   return symbols_cases(backend, s);
@@ -133,9 +134,10 @@ void add_bench(CLI::App& app, CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   flags->patterns = {"s_s", "s_c"};
   flags->sparsities = {0.25, 0.5, 0.75, 0.9};
-  sub->add_option("op", flags->op, "attention, gemm-q, gemm-o, linear or symbols; or see e2e")
+  sub->add_option("op", flags->op,
+                  "attention, gemm-q, gemm-qkv, gemm-o, linear or symbols; or see e2e")
       ->type_name("OP")
-      ->check(CLI::IsMember({"attention", "gemm-q", "gemm-o", "linear", "symbols"}));
+      ->check(CLI::IsMember({"attention", "gemm-q", "gemm-qkv", "gemm-o", "linear", "symbols"}));
   add_number(*sub, "--n", flags->n, 1, "tokens (default 4608)");
   add_number(*sub, "--heads", flags->heads, 1, "heads (default 24)");
   add_number(*sub, "--head-dim", flags->head_dim, 2, "channels of a head (default 128)");

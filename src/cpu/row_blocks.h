@@ -23,7 +23,7 @@ inline constexpr int64_t kGroupColumns = 512;
 inline constexpr int64_t kStageStride = kBlockK + 16;
 
 // Tasks a thread should get, so that threads finish together.
-inline constexpr int64_t kTasksPerThread = 5;
+inline constexpr int64_t kTasksPerThread = 8;
 
 // Rows of a chunk, at most kChunkRows: fewer when `others` (tasks for the same rows) are too few to
 // keep all threads busy, but not so few that a panel of the weight is used too little.

@@ -184,7 +184,7 @@ TEST_F(CliTest, GenerateProfilesEveryOperation) {
 TEST_F(CliTest, BenchWritesEveryColumn) {
   const std::vector<std::string> small = {"--n", "160",       "--heads", "2",      "--head-dim",
                                           "16",  "--repeats", "2",       "--json", "b.json"};
-  for (const std::string op : {"attention", "gemm-q", "gemm-o", "linear", "symbols"}) {
+  for (const std::string op : {"attention", "gemm-q", "gemm-qkv", "gemm-o", "linear", "symbols"}) {
     const Finished done = run(joined({"bench", op, "--plot", "b.png"}, small));
     ASSERT_EQ(done.exit_code, 0) << op << done.err;
     EXPECT_NE(done.out.find("dense"), std::string::npos);
