@@ -113,7 +113,7 @@ def self_test():
         ("a.md", "see /home/" + "someone/x\n", False),
         ("a.md", "[x](../sha" + "red/design.md)\n", False),
         ("a.md", "<" * 7 + " HEAD\n", False),
-        ("a.md", "frame" + "/wor" + "k/x and mkstemp XX" + "XXXX\n", True),
+        ("a.md", "frame" + "/wor" + "k/x and mkstemp " + "X" * 6 + "\n", True),
         ("models/x/vocab.json", '["HA' + 'CK"]\n', True),
     ]
     problems = []

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/ceil_div.h"
 #include "base/parallel.h"
 #include "cpu/kernel_table.h"
 
@@ -49,10 +50,6 @@ class Arena {
 // times an odd number; products then read a copy with a friendlier distance instead.
 constexpr bool rows_collide(int64_t stride) {
   return stride * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
-}
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
 }
 
 }  // namespace flashomni::cpu

@@ -202,11 +202,8 @@ class ChunkTask {
   }
 
   void finish(int64_t row, int64_t rows, bool has_product, int64_t begin, int64_t end) const {
-    EpilogueArgs e = result_of(p_, b_, row, begin, end);
-    e.c = has_product ? tile(0, begin, row) : nullptr;
-    e.panel_stride = kChunkRows * kernels_.panel;
-    e.rows = static_cast<int>(rows);
-    if (e.out || e.residual) kernels_.epilogue(e);
+    finish_rows(kernels_, p_, b_, row, rows, begin, end,
+                has_product ? tile(0, begin, row) : nullptr, kChunkRows * kernels_.panel);
   }
 
   // The planes of an update, of one block.

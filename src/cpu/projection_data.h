@@ -112,6 +112,18 @@ inline EpilogueArgs result_of(const Projection& p, int64_t b, int64_t row, int64
   return e;
 }
 
+// Finishes `rows` rows from `row` on in panels [begin, end). Their product lies in `c`, panels
+// `panel_stride` apart; null where no head is active.
+inline void finish_rows(const KernelTable& kernels, const Projection& p, int64_t b, int64_t row,
+                        int64_t rows, int64_t begin, int64_t end, const float* c,
+                        int64_t panel_stride) {
+  EpilogueArgs e = result_of(p, b, row, begin, end);
+  e.c = c;
+  e.panel_stride = panel_stride;
+  e.rows = static_cast<int>(rows);
+  if (e.out || e.residual) kernels.epilogue(e);
+}
+
 // Puts what result_of() will read and write, of `rows` rows, on its way.
 inline void expect_result(const Projection& p, int64_t b, int64_t row, int64_t rows, int64_t begin,
                           int64_t end, PrefetchQueue& coming) {

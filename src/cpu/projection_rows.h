@@ -43,11 +43,8 @@ class RowsTask {
         if (panel + 1 < panel_end) expect_weight(panel + 1);
         multiply(panel, scratch_.staged + (panel - first) * rows_ * kernels_.panel);
       }
-      EpilogueArgs e = result_of(p_, b_, row_, first, last);
-      e.c = num_runs_ > 0 ? scratch_.staged : nullptr;
-      e.panel_stride = rows_ * kernels_.panel;
-      e.rows = static_cast<int>(rows_);
-      kernels_.epilogue(e);
+      finish_rows(kernels_, p_, b_, row_, rows_, first, last,
+                  num_runs_ > 0 ? scratch_.staged : nullptr, rows_ * kernels_.panel);
     }
   }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "base/ceil_div.h"
 #include "cuda/checks.h"
 #include "cuda/error.h"
 #include "cuda/gemm_config.h"
@@ -18,10 +19,6 @@ namespace {
 
 static_assert(GemmOParams::kMaxPlanes == sm90::kGemmOMaxPlanes);
 static_assert(kGemmTileRows == sm90::kGemmORows);
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // The row tiles of a call: tile t starts at token origin + t * 128. With symbols tiles are those of
 // the joint sequence, so that none holds rows of two query blocks' tiles.

@@ -3,6 +3,7 @@
 
 #include "cuda/error.h"
 #include "cuda/gemm_plan.h"
+#include "cuda/gemm_q_symbols.h"
 #include "cuda/kernels/sm80/gemm_args.h"
 #include "cuda/packed_weight.h"
 
@@ -10,10 +11,6 @@ namespace flashomni::cuda {
 namespace {
 
 static_assert(GemmOParams::kMaxPlanes == sm80::kGemmPlanes);
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 sm80::RowsOf rows_of(const TensorView& v) {
   if (!v) return {};
@@ -57,14 +54,7 @@ Status gemm_q_portable(cudaStream_t stream, const Launcher& launcher,
   args.batch = static_cast<int32_t>(last.x.size(0));
   args.rows = static_cast<int32_t>(last.x.size(1));
   args.token_offset = last.token_offset;
-  if (last.symbols) {
-    const SymbolGeometry& g = last.symbols.geometry;
-    args.c = last.symbols.c;
-    args.c_words = g.c_words();
-    args.block_rows = g.block_q;
-    args.first_block = last.token_offset / g.block_q;
-    args.end_block = static_cast<int32_t>(ceil_div(last.token_offset + args.rows, g.block_q));
-  }
+  if (last.symbols) take_symbols(last, args);
   return cuda_status(sm80::launch_gemm_q(args, last.x.dtype, static_cast<int>(last.out.size(3)),
                                          launcher.sms, stream),
                      "launching GEMM-Q");

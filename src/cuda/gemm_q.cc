@@ -6,19 +6,17 @@
 #include <span>
 #include <string>
 
+#include "base/ceil_div.h"
 #include "core/gemm_qkv_check.h"
 #include "cuda/checks.h"
 #include "cuda/error.h"
 #include "cuda/gemm_config.h"
 #include "cuda/gemm_portable.h"
+#include "cuda/gemm_q_symbols.h"
 #include "cuda/kernels/sm90/gemm_args.h"
 
 namespace flashomni::cuda {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 int64_t column_groups(const TensorView& out) {
   return ceil_div(out.size(2), sm90::gemm_q_heads(static_cast<int>(out.size(3))));
@@ -72,14 +70,7 @@ Status launch(cudaStream_t stream, const Launcher& launcher,
   args.rows = static_cast<int32_t>(x.size(1));
   args.k_steps = static_cast<int32_t>(ceil_div(x.size(2), sm90::kGemmBlockK));
   args.token_offset = last.token_offset;
-  if (last.symbols) {
-    const SymbolGeometry& g = last.symbols.geometry;
-    args.c = last.symbols.c;
-    args.c_words = g.c_words();
-    args.block_rows = g.block_q;
-    args.first_block = last.token_offset / g.block_q;
-    args.end_block = static_cast<int32_t>(ceil_div(last.token_offset + x.size(1), g.block_q));
-  }
+  if (last.symbols) take_symbols(last, args);
   const int grid = static_cast<int>(std::min<int64_t>(launcher.sms, tiles));
   return cuda_status(
       sm90::launch_gemm_q(args, x.dtype, static_cast<int>(last.out.size(3)), grid, stream),

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "tests/testkit/temp_dir.h"
 
 namespace flashomni::tools {
 
@@ -46,18 +47,11 @@ struct Finished {
 // A folder of its own for each test, gone afterwards.
 class CliTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "flashomni-cli-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
   void TearDown() override {
     if (running_ > 0) {
       kill(running_, SIGKILL);
       waitpid(running_, nullptr, 0);
     }
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
   }
 
   fs::path path(const std::string& name) const { return folder_ / name; }
@@ -74,13 +68,7 @@ class CliTest : public ::testing::Test {
     return parsed.ok() ? *parsed : nlohmann::json::object();
   }
   // Names in the test's folder, hidden ones too.
-  std::vector<std::string> files() const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder_)) {
-      names.push_back(entry.path().filename().string());
-    }
-    return names;
-  }
+  std::vector<std::string> files() const { return folder_.names(); }
 
   // Starts the command. With `terminal`, stderr is a terminal of 80 columns.
   void start(const std::vector<std::string>& args, bool terminal = false,
@@ -101,7 +89,7 @@ class CliTest : public ::testing::Test {
       // A test runner in the background of a shell has SIGINT ignored; a user's shell does not.
       signal(SIGINT, SIG_DFL);
       signal(SIGTERM, SIG_DFL);
-      if (chdir(folder_.c_str()) != 0) _exit(127);
+      if (chdir(folder_.path().c_str()) != 0) _exit(127);
       models_.empty() ? unsetenv("FLASHOMNI_MODELS")
                       : setenv("FLASHOMNI_MODELS", models_.c_str(), 1);
       setenv("TERM", "xterm", 1);
@@ -200,7 +188,7 @@ class CliTest : public ::testing::Test {
     fd = -1;
   }
 
-  fs::path folder_;
+  testkit::TempDir folder_;
   int out_ = -1, err_ = -1;
   Finished finished_;
 };
