@@ -50,6 +50,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual BackendInfo info() const = 0;
+  // What models keep their activations in here, so that every operation takes its fastest path.
+  virtual DType activation_dtype() const { return DType::kF32; }
   // Multiply-add rate of this device measured by a short register-only loop, FLOP/s; 0 = unknown.
   virtual double measure_peak_flops() { return 0; }
   // Names what the next operations belong to ("transformer_blocks.0"), for profilers.

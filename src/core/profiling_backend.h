@@ -32,6 +32,7 @@ class ProfilingBackend : public Backend {
   void clear() { rows_.clear(); }
 
   BackendInfo info() const override { return inner_.info(); }
+  DType activation_dtype() const override { return inner_.activation_dtype(); }
   double measure_peak_flops() override { return inner_.measure_peak_flops(); }
   void set_scope(const std::string& name) override {
     scope_ = name;

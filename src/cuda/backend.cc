@@ -77,6 +77,7 @@ class CudaBackend final : public Backend {
         dense_(plan_grid_),
         launcher_{device_.sms, maps_, dense_, path_} {}
 
+  DType activation_dtype() const override { return DType::kBF16; }
   BackendInfo info() const override {
     BackendInfo info;
     info.name = "cuda";
