@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "io/atomic_file.h"
+#include "io/image_resize.h"
 
 namespace flashomni::tools {
 
@@ -38,8 +39,19 @@ void PictureFlags::add_to(CLI::App& app) {
       ->type_name("TEXT");
 }
 
+CLI::Option* PictureFlags::add_image_to(CLI::App& app) {
+  return app.add_option("--image", image, "picture to edit, PNG or JPEG; scaled to fit the run")
+      ->type_name("FILE");
+}
+
+Result<Image> PictureFlags::load_picture() const {
+  if (image.empty()) return Image{};
+  return load_image(image);
+}
+
 Result<TextToImageRequest> PictureFlags::request(const std::string& prompt,
-                                                 const TextToImagePipeline& pipeline) const {
+                                                 const TextToImagePipeline& pipeline,
+                                                 const Image& picture) const {
   TextToImageRequest r;
   r.prompt = prompt;
   r.negative_prompt = negative_prompt;
@@ -48,6 +60,11 @@ Result<TextToImageRequest> PictureFlags::request(const std::string& prompt,
   r.guidance = guidance.value_or(-1);
   r.width = width.value_or(0);
   r.height = height.value_or(0);
+  if (!picture.rgb.empty()) {
+    TextToImageRequest size = r;  // checked before a picture of that size is made
+    FO_RETURN_IF_ERROR(pipeline.resolve(size));
+    r.reference = fit_image(picture, size.width, size.height);
+  }
   FO_RETURN_IF_ERROR(pipeline.resolve(r));
   return r;
 }

@@ -49,10 +49,15 @@ struct PictureFlags {
   std::optional<uint64_t> seed;
   std::optional<int> steps, width, height;
   std::optional<double> guidance;
+  std::string image;  // a PNG or JPEG to edit; empty: none
   void add_to(CLI::App& app);
-  // With the model's defaults filled in and everything checked.
-  Result<TextToImageRequest> request(const std::string& prompt,
-                                     const TextToImagePipeline& pipeline) const;
+  CLI::Option* add_image_to(CLI::App& app);
+  // The picture of --image; empty without that flag.
+  Result<Image> load_picture() const;
+  // With the model's defaults filled in and everything checked. A picture to edit is scaled to the
+  // size of the run, keeping its proportions, on white.
+  Result<TextToImageRequest> request(const std::string& prompt, const TextToImagePipeline& pipeline,
+                                     const Image& picture = {}) const;
 };
 
 // Which strategy with which options: a named one with a preset, or a config file; settings on top.

@@ -37,7 +37,7 @@ TEST_P(WrongArguments, AreRefused) {
 }
 
 const Wrong kWrong[] = {
-    {"NoSubcommand", {}, kUsage, "generate, compare, inspect, bench, info"},
+    {"NoSubcommand", {}, kUsage, "generate, edit, compare, inspect, bench, info"},
     {"UnknownBench", {"bench", "softmax"}, kUsage, "softmax"},
     {"BenchOfNoTokens", {"bench", "attention", "--n", "0"}, kUsage, "--n is '0'"},
     {"BenchBlock", {"bench", "attention", "--n", "64", "--block", "48"}, kUsage, "48"},
@@ -99,6 +99,11 @@ const Wrong kWrong[] = {
     {"OutIsNoPng", {"generate", "x", "-o", "x.jpg"}, kUsage, "x.jpg"},
     {"JsonInMissingFolder", {"generate", "x", "--json", "none/x"}, kFailure, "none/x"},
     {"OutIsJson", {"generate", "x", "-o", "same", "--json", "same"}, kUsage, "same"},
+    {"EditWithoutImage", {"edit", "make it blue"}, kUsage, "--image is required"},
+    {"EditWithoutPrompt", {"edit", "--image", "a_file"}, kUsage, "prompt is required"},
+    {"EditMissingImage", {"edit", "x", "--image", "none.png"}, kFailure, "none.png"},
+    {"EditOfNoPicture", {"edit", "x", "--image", "a_file"}, kFailure, "not a PNG or JPEG"},
+    {"EditOfAFolder", {"edit", "x", "--image", "."}, kUsage, "is a folder"},
     {"CompareNothing", {"compare"}, kUsage, "no prompt"},
     {"CompareEmptyPrompt", {"compare", "x", ""}, kUsage, "the prompt is empty"},
     {"CompareDense", {"compare", "x", "--strategy", "dense"}, kUsage, "dense"},

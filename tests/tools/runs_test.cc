@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "io/image.h"
+#include "io/image_resize.h"
 #include "tests/tools/cli.h"
 
 namespace flashomni::tools {
@@ -127,6 +128,52 @@ TEST_F(CliTest, GenerateCountsSkippedWork) {
   EXPECT_TRUE(options["warmup"].is_number_integer());
   EXPECT_TRUE(options["cached"].is_number_float());
   EXPECT_EQ(options["protect_text"], true);
+}
+
+// The picture to edit may have any size; the run's size, guidance and layers are the model's.
+TEST_F(CliTest, EditTakesAPicture) {
+  Image red{40, 20, {}};
+  for (int i = 0; i < 40 * 20; ++i) red.rgb.insert(red.rgb.end(), {255, 0, 0});
+  ASSERT_TRUE(save_png(path("in.png").string(), red).ok());
+  const auto edit = [&](const std::string& name, const std::vector<std::string>& more) {
+    return run(joined(small({"edit", "--image", "in.png", "--prompt", "make it blue", "-o",
+                             name + ".png", "--json", name + ".json"}),
+                      more));
+  };
+  const Finished f = edit("a", {"--strategy", "dense"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_NE(f.err.find("in.png: 40x20, scaled to fit 64x64 on white"), std::string::npos) << f.err;
+  const nlohmann::json doc = json("a.json");
+  EXPECT_EQ(doc["image"], "in.png");
+  EXPECT_EQ(doc["prompt"], "make it blue");
+  EXPECT_EQ(doc["settings"]["guidance"], 2.0) << "the model's guidance for edits";
+  const auto image = load_image(path("a.png").string());
+  ASSERT_TRUE(image.ok()) << image.status().to_string();
+  EXPECT_EQ(image->width, 64);
+
+  // The picture matters, and it is the same as one already in the run's size.
+  const auto source = load_image(path("in.png").string());
+  ASSERT_TRUE(save_png(path("in.png").string(), fit_image(*source, 64, 64)).ok());
+  const Finished fitted = edit("b", {"--strategy", "dense"});
+  EXPECT_EQ(fitted.err, "");
+  EXPECT_EQ(file("a.png"), file("b.png"));
+  ASSERT_TRUE(
+      save_png(path("in.png").string(), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3)}).ok());
+  ASSERT_EQ(edit("c", {"--strategy", "dense"}).exit_code, 0);
+  EXPECT_NE(file("a.png"), file("c.png"));
+}
+
+// 64 text, 64 noisy and 64 reference tokens in blocks of 32: six rows of symbols.
+TEST_F(CliTest, EditRunsSparse) {
+  ASSERT_TRUE(
+      save_png(path("in.png").string(), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3)}).ok());
+  const Finished f =
+      run(joined(small({"edit", "x", "--image", "in.png"}, sparse()), {"--json", "a.json"}));
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const nlohmann::json doc = json("a.json");
+  EXPECT_EQ(doc["per_step"][2]["layers"], (nlohmann::json{{"sparse", 14}}));
+  EXPECT_GT(doc["dispatch_sparsity"], 0.3);
+  EXPECT_EQ(doc["fallbacks"], nlohmann::json::array());
 }
 
 TEST_F(CliTest, TheRecordOfARunIsItsConfigFile) {

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// flashomni edit: a picture and a wish in, a picture out. The picture's tokens are appended to the
+// noisy ones (the layout of FLUX.1 Kontext), so every block of the new picture can look at it.
+#include "tools/commands.h"
+#include "tools/draw.h"
+
+namespace flashomni::tools {
+
+void add_edit(CLI::App& app, CommandLine& line) {
+  CLI::App* sub = app.add_subcommand("edit", "change a picture as a prompt says");
+  const auto flags = std::make_shared<DrawFlags>();
+  flags->picture.add_image_to(*sub)->required();
+  flags->add_to(*sub);
+  sub->callback([flags, &line] { line.run = [flags, &line] { return draw(*flags, line.text); }; });
+}
+
+}  // namespace flashomni::tools

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One picture from one run, with a report of what was skipped: the work of `generate` and `edit`.
+#include "tools/draw.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "io/atomic_file.h"
+#include "io/json.h"
+#include "pipelines/run_json.h"
+#include "tools/memory_report.h"
+#include "tools/profile_text.h"
+#include "tools/progress.h"
+#include "tools/report_text.h"
+#include "tools/runtime.h"
+#include "tools/signals.h"
+#include "tools/table.h"
+
+namespace flashomni::tools {
+namespace {
+
+nlohmann::json document(const DrawFlags& flags, const std::string& command_line,
+                        const Runtime& runtime, const TextToImageRequest& request,
+                        const StrategyChoice& choice, const TextToImageResult& result) {
+  nlohmann::json doc = json_head(command_line, runtime);
+  doc["prompt"] = request.prompt;
+  doc["settings"] = request_json(request);
+  if (!flags.picture.image.empty()) doc["image"] = flags.picture.image;
+  doc["strategy"] = to_json(choice);
+  doc["output"] = flags.out;
+  doc["seconds"] = result.seconds;
+  doc.update(summary_json(result.report));
+  doc["memory"] = memory_json(runtime, result);
+  if (runtime.profiler) doc["profile"] = profile_json(runtime.profiler->rows());
+  doc["per_step"] = steps_json(result.report);
+  return doc;
+}
+
+// PNG is what is written; a name that promises another format would mislead.
+Status check_extension(const std::string& path) {
+  const std::string extension = std::filesystem::path(path).extension().string();
+  if (extension.empty() || extension == ".png" || extension == ".PNG") return ok_status();
+  return invalid_argument("--out is " + path + ", wanted a name that ends in .png");
+}
+
+}  // namespace
+
+void DrawFlags::add_to(CLI::App& app) {
+  app.add_option("--prompt,prompt", prompt, "what to draw")->required()->type_name("PROMPT");
+  app.add_option("-o,--out", out, "PNG file to write (default out.png)")->type_name("FILE");
+  app.add_flag("--profile", profile, "time every operation by layer");
+  picture.add_to(app);
+  strategy.add_to(app);
+  model.add_to(app);
+  output.add_to(app);
+}
+
+Status draw(const DrawFlags& flags, const std::string& command_line) {
+  FO_RETURN_IF_ERROR(check_extension(flags.out));
+  if (flags.out == flags.output.json) {
+    return invalid_argument("--out and --json are both " + flags.out + ", wanted two files");
+  }
+  FO_RETURN_IF_ERROR(check_writable(flags.out));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  FO_ASSIGN_OR_RETURN(const Image picture, flags.picture.load_picture());
+  FO_ASSIGN_OR_RETURN(const Runtime runtime, open_runtime(flags.model, flags.profile));
+  FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
+                      flags.strategy.resolve(runtime.pipeline->defaults().family));
+  FO_ASSIGN_OR_RETURN(const TextToImageRequest request,
+                      flags.picture.request(flags.prompt, *runtime.pipeline, picture));
+  FO_ASSIGN_OR_RETURN(std::unique_ptr<Strategy> strategy, make_strategy(choice));
+  if (stop_requested()) return cancelled("stopped before the first step");
+
+  if (runtime.profiler) runtime.profiler->clear();  // the loading is over
+  Progress progress(flags.output.quiet);
+  Result<TextToImageResult> result =
+      runtime.pipeline->generate(request, std::move(strategy), {}, progress.track());
+  progress.clear();
+  FO_RETURN_IF_ERROR(result.status());
+
+  FO_RETURN_IF_ERROR(save_png(flags.out, result->image));
+  if (!flags.output.json.empty()) {
+    FO_RETURN_IF_ERROR(write_json_file(
+        flags.output.json, document(flags, command_line, runtime, request, choice, *result)));
+  }
+  if (flags.output.quiet) return ok_status();
+  if (!picture.rgb.empty() &&
+      (picture.width != request.width || picture.height != request.height)) {
+    std::fprintf(stderr, "%s: %dx%d, scaled to fit %dx%d on white\n", flags.picture.image.c_str(),
+                 picture.width, picture.height, request.width, request.height);
+  }
+  print_fallbacks(result->report.fallbacks);
+  std::printf("%s: %dx%d, seed %llu, %d steps in %s s\n", flags.out.c_str(), request.width,
+              request.height, static_cast<unsigned long long>(request.seed), request.steps,
+              fixed(result->seconds, 2).c_str());
+  std::printf("%s: %s\n", strategy_text(choice).c_str(), sparsity_text(result->report).c_str());
+  if (runtime.profiler) {
+    const double peak = runtime.backend->measure_peak_flops();
+    std::fputs(profile_text(runtime.profiler->rows(), result->seconds, peak).c_str(), stdout);
+  }
+  return ok_status();
+}
+
+}  // namespace flashomni::tools
