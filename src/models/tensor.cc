@@ -23,4 +23,9 @@ Result<Tensor> Tensor::upload(Backend& backend, std::span<const float> values,
   return t;
 }
 
+TensorView shape_only(DType dtype, std::initializer_list<int64_t> dims) {
+  alignas(4096) static char address[1];
+  return TensorView::contiguous(address, dtype, dims);
+}
+
 }  // namespace flashomni

@@ -31,4 +31,8 @@ class Tensor {
   TensorView view_;
 };
 
+// A view that stands for a tensor of this shape where only shapes matter (workspace_bytes): its
+// address is aligned and must not be used.
+TensorView shape_only(DType dtype, std::initializer_list<int64_t> dims);
+
 }  // namespace flashomni

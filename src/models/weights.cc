@@ -76,8 +76,9 @@ Result<const TensorEntry*> WeightLoader::take(const std::string& name,
 }
 
 Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_t in,
-                                    int out_head_dim) {
-  FO_ASSIGN_OR_RETURN(const TensorEntry* w, take(name + ".weight", {out, in}));
+                                    int out_head_dim, const std::vector<int64_t>& stored) {
+  const std::vector<int64_t> shape = stored.empty() ? std::vector<int64_t>{out, in} : stored;
+  FO_ASSIGN_OR_RETURN(const TensorEntry* w, take(name + ".weight", shape));
   FO_ASSIGN_OR_RETURN(const TensorEntry* b, take(name + ".bias", {out}));
   std::vector<uint64_t> w_copy, b_copy;
   FO_ASSIGN_OR_RETURN(Weight packed,

@@ -21,7 +21,10 @@ class WeightLoader {
   WeightLoader(Backend& backend, const WeightStore& store) : backend_(backend), store_(store) {}
 
   // `<name>.weight` [out, in] and `<name>.bias` [out]. out_head_dim: see WeightDesc.
-  Result<Weight> linear(const std::string& name, int64_t out, int64_t in, int out_head_dim = 0);
+  // A convolution whose stride is its kernel is a Linear over flattened patches: `stored` is then
+  // its weight's shape [out, channels, kernel...].
+  Result<Weight> linear(const std::string& name, int64_t out, int64_t in, int out_head_dim = 0,
+                        const std::vector<int64_t>& stored = {});
   // A 1-D parameter as f32.
   Result<Tensor> vector(const std::string& name, int64_t size);
   // A parameter of any shape as f32 host values.

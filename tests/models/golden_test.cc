@@ -3,7 +3,6 @@
 // The bundled model against values from its PyTorch implementation (tests/models/data).
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -12,6 +11,7 @@
 #include "io/safetensors.h"
 #include "models/flux/transformer.h"
 #include "models/text/token_embedding_encoder.h"
+#include "tests/models/fixture.h"
 
 namespace flashomni {
 namespace {
@@ -35,19 +35,6 @@ std::vector<int64_t> load_ids(const SafetensorsFile& file, const std::string& na
   std::vector<int64_t> out(e->bytes / sizeof(int64_t));
   std::memcpy(out.data(), e->data, e->bytes);
   return out;
-}
-
-double relative_error(const std::vector<float>& seen, const std::vector<float>& wanted) {
-  EXPECT_EQ(seen.size(), wanted.size());
-  double mean = 0, var = 0, worst = 0;
-  for (float w : wanted) mean += w;
-  mean /= double(wanted.size());
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    var += (wanted[i] - mean) * (wanted[i] - mean);
-    const double d = std::abs(double(seen[i]) - wanted[i]);
-    if (!(d <= worst)) worst = d;  // NaN wins
-  }
-  return worst / std::sqrt(var / double(wanted.size()));
 }
 
 std::vector<PositionId> grid_ids(int text, bool reference) {

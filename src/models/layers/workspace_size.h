@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The largest workspace among the operations that a model is going to run.
+#pragma once
+
+#include <algorithm>
+
+#include "models/weights.h"
+
+namespace flashomni {
+
+class WorkspaceSize {
+ public:
+  explicit WorkspaceSize(const Backend& backend) : backend_(backend) {}
+
+  template <class Params>
+  void add(const Params& params) {
+    bytes_ = std::max(bytes_, backend_.workspace_bytes(params));
+  }
+  // [rows, in] -> [rows, out].
+  void linear(const Weight& weight, DType x, int64_t rows, DType out) {
+    LinearParams p{.x = shape_only(x, {1, rows, weight->in_features()}), .weight = weight.get()};
+    p.out = shape_only(out, {1, rows, weight->out_features()});
+    add(p);
+  }
+  void linear(const Weight& weight, DType dtype, int64_t rows) {
+    linear(weight, dtype, rows, dtype);
+  }
+  // The same, added to a residual under a gate.
+  void gated_linear(const Weight& weight, DType dtype, int64_t rows) {
+    LinearParams p{.x = shape_only(dtype, {1, rows, weight->in_features()}),
+                   .weight = weight.get()};
+    p.residual = shape_only(dtype, {1, rows, weight->out_features()});
+    p.gate = shape_only(DType::kF32, {1, weight->out_features()});
+    add(p);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const Backend& backend_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace flashomni
