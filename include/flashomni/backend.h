@@ -83,6 +83,7 @@ class Backend {
 
   virtual Status linear(const Exec& exec, const LinearParams& params) = 0;
   virtual Status norm_modulate(const Exec& exec, const NormModulateParams& params) = 0;
+  virtual Status rms_norm(const Exec& exec, const RmsNormParams& params) = 0;
   virtual Status gemm_q(const Exec& exec, const GemmQParams& params) = 0;
   virtual Status gemm_qkv(const Exec& exec, const GemmQkvParams& params) = 0;
   virtual Status attention(const Exec& exec, const AttentionParams& params) = 0;

@@ -35,6 +35,9 @@ struct LayerDesc {
   std::string name;  // "transformer_blocks.0"
   int model_width = 0;
   std::vector<ModuleSite> sites;
+  // Why the query projection cannot follow the symbols in this model; empty if it can. The model
+  // then projects every query itself and never calls project_q for this layer.
+  std::string dense_gemm_q;
   double flops_q = 0;      // of the query projection, dense
   double flops_attn = 0;   // of QK^T and PV, dense
   double flops_out = 0;    // of the attention part of the output projection, dense

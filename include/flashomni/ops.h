@@ -62,6 +62,16 @@ struct RopeTable {
   explicit operator bool() const { return cos && sin; }
 };
 
+// RMSNorm over all heads of a token together, then RoPE, in place (queries and keys of Wan; a norm
+// of each head by itself is part of GEMM-Q):
+//   x[b,n] = rope(x[b,n] / sqrt(mean over H*d of x[b,n]^2 + eps) * weight).
+struct RmsNormParams {
+  TensorView x;       // [B, N, H, d]
+  TensorView weight;  // [H*d] f32
+  float eps = 1e-6f;
+  RopeTable rope;  // [N, d/2] each; optional: no rotation when absent
+};
+
 // Work lists of one layer's symbols, in the backend's memory; see Backend::plan.
 struct PlanView {
   void* data = nullptr;

@@ -212,6 +212,11 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
     e.cache = e.strategy->cache_spec();
     const std::string reason = e.strategy->dense_reason();
     if (!reason.empty()) add_fallback(e.report.fallbacks, "run", reason);
+    for (const LayerDesc& d : e.layers) {
+      if (e.cache.features && !d.dense_gemm_q.empty()) {
+        add_fallback(e.report.fallbacks, "GEMM-Q", d.dense_gemm_q);
+      }
+    }
     for (size_t i = 0; i < e.states.size(); ++i) {
       FO_RETURN_IF_ERROR(e.allocate_state(e.states[i], e.layers[i % e.layers.size()]));
     }

@@ -53,6 +53,9 @@ Status ProfilingBackend::linear(const Exec& e, const LinearParams& p) {
 Status ProfilingBackend::norm_modulate(const Exec& e, const NormModulateParams& p) {
   return timed(e, "norm_modulate", 0, [&] { return inner_.norm_modulate(e, p); });
 }
+Status ProfilingBackend::rms_norm(const Exec& e, const RmsNormParams& p) {
+  return timed(e, "rms_norm", 0, [&] { return inner_.rms_norm(e, p); });
+}
 Status ProfilingBackend::gemm_q(const Exec& e, const GemmQParams& p) {
   return timed(e, p.symbols ? "gemm_q sparse" : "gemm_q", linear_flops(rows_of(p.x), p.weight),
                [&] { return inner_.gemm_q(e, p); });

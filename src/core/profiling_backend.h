@@ -68,6 +68,7 @@ class ProfilingBackend : public Backend {
 
   Status linear(const Exec& e, const LinearParams& p) override;
   Status norm_modulate(const Exec& e, const NormModulateParams& p) override;
+  Status rms_norm(const Exec& e, const RmsNormParams& p) override;
   Status gemm_q(const Exec& e, const GemmQParams& p) override;
   Status gemm_qkv(const Exec& e, const GemmQkvParams& p) override;
   Status attention(const Exec& e, const AttentionParams& p) override;

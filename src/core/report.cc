@@ -75,7 +75,8 @@ void summarize(const std::vector<LayerDesc>& layers, const EngineOptions& option
       const LayerDesc& d = layers[i % layers.size()];
       const Skipped s = skipped_of(r);
       const bool whole = r.kind == LayerKind::kDegraded;
-      const double q_share = whole || (features && options.sparse_gemm_q) ? s.rows : 0.0;
+      const bool sparse_q = features && options.sparse_gemm_q && d.dense_gemm_q.empty();
+      const double q_share = whole || sparse_q ? s.rows : 0.0;
       const double o_share = whole || (features && options.sparse_gemm_o) ? s.rows : 0.0;
       all += 1;
       pairs += s.pairs;

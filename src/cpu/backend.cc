@@ -115,6 +115,11 @@ class CpuBackend final : public Backend {
     cpu::norm_modulate(context_, p);
     return ok_status();
   }
+  Status rms_norm(const Exec&, const RmsNormParams& p) override {
+    FO_RETURN_IF_ERROR(check_rms_norm(p));
+    cpu::rms_norm(context_, p);
+    return ok_status();
+  }
   Status gemm_q(const Exec& exec, const GemmQParams& p) override {
     FO_RETURN_IF_ERROR(check_gemm_q(*isa_.kernels, p));
     FO_RETURN_IF_ERROR(check_workspace("gemm_q", exec, workspace_bytes(p)));

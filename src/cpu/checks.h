@@ -19,6 +19,7 @@ Status check_gemm_o(const KernelTable& kernels, const GemmOParams& params);
 Status check_gemm_o_update(const KernelTable& kernels, const GemmOUpdateParams& params);
 
 Status check_norm_modulate(const NormModulateParams& params);
+Status check_rms_norm(const RmsNormParams& params);
 Status check_token_mean(const TokenMeanParams& params);
 Status check_pool(const PoolParams& params);
 Status check_block_scores(const BlockScoresParams& params);

@@ -10,6 +10,7 @@
 namespace flashomni::cpu {
 
 void norm_modulate(const Context& context, const NormModulateParams& params);
+void rms_norm(const Context& context, const RmsNormParams& params);
 void taylor_update(const Context& context, const TaylorUpdateParams& params);
 void taylor_forecast(const Context& context, const TaylorForecastParams& params);
 void activation(const Context& context, const ActivationParams& params);

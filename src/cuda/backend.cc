@@ -186,6 +186,10 @@ class CudaBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_norm_modulate(p));
     return cuda::norm_modulate(stream_of(exec), p);
   }
+  Status rms_norm(const Exec& exec, const RmsNormParams& p) override {
+    FO_RETURN_IF_ERROR(check_rms_norm(p));
+    return cuda::rms_norm(stream_of(exec), p);
+  }
   Status gemm_q(const Exec& exec, const GemmQParams& p) override {
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));

@@ -162,6 +162,19 @@ Status check_norm_modulate(const NormModulateParams& p) {
   return check_float("out", p.out, shape_of(p.x));
 }
 
+Status check_rms_norm(const RmsNormParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
+  FO_RETURN_IF_ERROR(check_any_float("x", p.x));
+  const int64_t tokens = p.x.size(1), heads = p.x.size(2), d = p.x.size(3);
+  if (d % 2 != 0) return wanted("head_dim", std::to_string(d), "an even number");
+  FO_RETURN_IF_ERROR(check_at_most("number of rows", p.x.size(0) * tokens, kMaxGrid));
+  FO_RETURN_IF_ERROR(check_typed("weight", p.weight, DType::kF32, {heads * d}));
+  FO_RETURN_IF_ERROR(check_optional("rope cos", p.rope.cos, DType::kF32, {tokens, d / 2}));
+  FO_RETURN_IF_ERROR(check_optional("rope sin", p.rope.sin, DType::kF32, {tokens, d / 2}));
+  if (bool(p.rope.cos) == bool(p.rope.sin)) return ok_status();
+  return wanted("rope", p.rope.cos ? "cos alone" : "sin alone", "both or neither");
+}
+
 Status check_token_mean(const TokenMeanParams& p) {
   FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
   FO_RETURN_IF_ERROR(check_any_float("x", p.x));

@@ -20,6 +20,7 @@ Status check_weight_desc(const WeightDesc& desc);
 Status check_linear(const LinearParams& params, int64_t in_features, int64_t out_features);
 
 Status check_norm_modulate(const NormModulateParams& params);
+Status check_rms_norm(const RmsNormParams& params);
 Status check_token_mean(const TokenMeanParams& params);
 Status check_pool(const PoolParams& params);
 Status check_block_scores(const BlockScoresParams& params);

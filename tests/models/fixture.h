@@ -38,6 +38,17 @@ inline double relative_error(const std::vector<float>& seen, const std::vector<f
   return std::isnan(worst) ? INFINITY : worst / std::sqrt(var / double(wanted.size()));
 }
 
+// Root mean square of the difference over that of the wanted values.
+inline double rms_error(const std::vector<float>& seen, const std::vector<float>& wanted) {
+  EXPECT_EQ(seen.size(), wanted.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < std::min(seen.size(), wanted.size()); ++i) {
+    difference += (double(seen[i]) - wanted[i]) * (double(seen[i]) - wanted[i]);
+    size += double(wanted[i]) * wanted[i];
+  }
+  return std::sqrt(difference / size);
+}
+
 // A recorded tensor whose first dimension may be a batch.
 struct Recorded {
   std::vector<int64_t> shape;

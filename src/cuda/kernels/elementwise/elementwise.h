@@ -16,6 +16,7 @@ namespace flashomni::cuda {
 constexpr int64_t kMaxNormWidth = 16384;
 
 Status norm_modulate(cudaStream_t stream, const NormModulateParams& params);
+Status rms_norm(cudaStream_t stream, const RmsNormParams& params);
 Status taylor_update(cudaStream_t stream, const TaylorUpdateParams& params);
 Status taylor_forecast(cudaStream_t stream, const TaylorForecastParams& params);
 Status activation(cudaStream_t stream, const ActivationParams& params);
