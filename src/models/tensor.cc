@@ -23,6 +23,13 @@ Result<Tensor> Tensor::upload(Backend& backend, std::span<const float> values,
   return t;
 }
 
+TensorView merge_heads(TensorView v) {
+  v.rank = 3;
+  v.shape[2] *= v.shape[3];
+  v.stride[2] = 1;
+  return v;
+}
+
 TensorView shape_only(DType dtype, std::initializer_list<int64_t> dims) {
   alignas(4096) static char address[1];
   return TensorView::contiguous(address, dtype, dims);

@@ -31,6 +31,9 @@ class Tensor {
   TensorView view_;
 };
 
+// [B, N, H, d] as [B, N, H*d]. REQUIRES heads that lie next to each other.
+TensorView merge_heads(TensorView v);
+
 // A view that stands for a tensor of this shape where only shapes matter (workspace_bytes): its
 // address is aligned and must not be used.
 TensorView shape_only(DType dtype, std::initializer_list<int64_t> dims);

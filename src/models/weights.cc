@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/weights.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace flashomni {
@@ -85,6 +86,25 @@ Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_
                       backend_.pack_weight({.weight = entry_view(*w, {out, in}, w_copy),
                                             .bias = entry_view(*b, {out}, b_copy),
                                             .out_head_dim = out_head_dim}));
+  packed_bytes_ += packed->bytes();
+  return packed;
+}
+
+Result<Weight> WeightLoader::linear_rows(const std::string& name, int64_t in,
+                                         const std::vector<int64_t>& rows) {
+  const auto out = static_cast<int64_t>(rows.size());
+  FO_ASSIGN_OR_RETURN(const std::vector<float> weight, host(name + ".weight", {out, in}));
+  FO_ASSIGN_OR_RETURN(const std::vector<float> bias, host(name + ".bias", {out}));
+  std::vector<float> w(weight.size()), b(bias.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto from = weight.begin() + rows[i] * in;
+    std::copy(from, from + in, w.begin() + static_cast<std::ptrdiff_t>(i) * in);
+    b[i] = bias[size_t(rows[i])];
+  }
+  FO_ASSIGN_OR_RETURN(
+      Weight packed,
+      backend_.pack_weight({.weight = TensorView::contiguous(w.data(), DType::kF32, {out, in}),
+                            .bias = TensorView::contiguous(b.data(), DType::kF32, {out})}));
   packed_bytes_ += packed->bytes();
   return packed;
 }

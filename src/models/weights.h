@@ -25,6 +25,9 @@ class WeightLoader {
   // its weight's shape [out, channels, kernel...].
   Result<Weight> linear(const std::string& name, int64_t out, int64_t in, int out_head_dim = 0,
                         const std::vector<int64_t>& stored = {});
+  // The same for a small layer whose output features are wanted in another order: feature i is the
+  // stored feature rows[i].
+  Result<Weight> linear_rows(const std::string& name, int64_t in, const std::vector<int64_t>& rows);
   // A 1-D parameter as f32.
   Result<Tensor> vector(const std::string& name, int64_t size);
   // A parameter of any shape as f32 host values.

@@ -22,7 +22,11 @@ import torch
 from safetensors.torch import save_file
 
 import diffusers
-from diffusers import FluxTransformer2DModel, HunyuanVideoTransformer3DModel
+from diffusers import (
+    FluxTransformer2DModel,
+    HunyuanVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixtures")
 
@@ -83,8 +87,8 @@ class Recorder:
         self.handles.append(module.register_forward_hook(hook))
 
     def watch_blocks(self, model, labels):
-        for kind in ("transformer_blocks", "single_transformer_blocks"):
-            for i, block in enumerate(getattr(model, kind)):
+        for kind in ("transformer_blocks", "single_transformer_blocks", "blocks"):
+            for i, block in enumerate(getattr(model, kind, [])):
                 self.watch(f"{kind}.{i}", block, labels)
 
 
@@ -236,7 +240,51 @@ def make_hunyuan_video():
     save(model, "hunyuan_video_patches", record, max_shard_size="60KB")
 
 
-MAKERS = {"flux": make_flux, "hunyuan_video": make_hunyuan_video}
+# ---- Wan
+
+WAN = dict(
+    patch_size=(1, 2, 2),
+    num_attention_heads=2,
+    attention_head_dim=12,
+    in_channels=4,
+    out_channels=4,
+    text_dim=16,
+    freq_dim=256,
+    ffn_dim=32,
+    num_layers=2,
+    cross_attn_norm=True,
+    rope_max_seq_len=32,
+)
+
+
+def run_wan(model, latents, lengths):
+    batch, tokens = len(lengths), 12
+    text = values("text", batch, tokens, model.config.text_dim)
+    for row, length in zip(text, lengths):
+        row[length:] = 0  # as the pipeline pads
+    inputs = dict(
+        hidden_states=values("latents", batch, *latents),
+        timestep=torch.tensor([875, 250][:batch]),
+        encoder_hidden_states=text,
+    )
+    recorder = Recorder()
+    recorder.watch("embed", model.patch_embedding, ["latents"])
+    recorder.watch_blocks(model, ["latents"])
+    return run(model, recorder, inputs)
+
+
+def make_wan():
+    # The class's own test layout, over two prompts of different length.
+    model = fill(WanTransformer3DModel(**WAN))
+    save(model, "wan", run_wan(model, (4, 3, 6, 10), [12, 5]))
+    # Patches in time, unequal RoPE axes (8, 4, 4), no norm before the cross-attention, another eps,
+    # fewer output channels, in shards.
+    config = dict(WAN, patch_size=(2, 1, 2), attention_head_dim=16, out_channels=3, eps=1e-5)
+    model = fill(WanTransformer3DModel(**dict(config, cross_attn_norm=False)))
+    save(model, "wan_patches", run_wan(model, (4, 4, 5, 6), [7]), max_shard_size="40KB")
+
+
+MAKERS = {"flux": make_flux, "hunyuan_video": make_hunyuan_video, "wan": make_wan}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -9,11 +9,6 @@ namespace {
 constexpr int kTimestepChannels = 256;
 constexpr int kMlpRatio = 4;  // whatever the model's own mlp_ratio is
 
-// [1, M, H, d] as [1, M, H*d].
-TensorView merge_heads(const TensorView& v) {
-  return TensorView::contiguous(v.data, v.dtype, {v.size(0), v.size(1), v.size(2) * v.size(3)});
-}
-
 }  // namespace
 
 Status TokenRefiner::load(const HunyuanVideoConfig& config, WeightLoader& loader) {

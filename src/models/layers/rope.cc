@@ -6,6 +6,17 @@
 
 namespace flashomni {
 
+std::vector<PositionId> grid_positions(float first_frame, int frames, int rows, int cols) {
+  std::vector<PositionId> ids;
+  ids.reserve(size_t(frames) * size_t(rows) * size_t(cols));
+  for (int f = 0; f < frames; ++f) {
+    for (int y = 0; y < rows; ++y) {
+      for (int x = 0; x < cols; ++x) ids.push_back({first_frame + float(f), float(y), float(x)});
+    }
+  }
+  return ids;
+}
+
 Result<RopeTensors> make_rope(Backend& backend, const std::vector<PositionId>& ids,
                               const std::vector<int>& axes_dims, double theta, int head_dim) {
   const int total = std::accumulate(axes_dims.begin(), axes_dims.end(), 0);

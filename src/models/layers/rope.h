@@ -14,6 +14,9 @@ namespace flashomni {
 // Position of one token on up to three axes; any real numbers.
 using PositionId = std::array<float, 3>;
 
+// Positions (first_frame + f, y, x) of a grid, frame by frame, row by row.
+std::vector<PositionId> grid_positions(float first_frame, int frames, int rows, int cols);
+
 struct RopeTensors {
   Tensor cos;  // [N, head_dim/2]
   Tensor sin;
