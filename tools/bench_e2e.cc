@@ -29,7 +29,8 @@ using OpSums = std::map<std::string, OpSum>;
 
 struct Generation {
   double seconds = 0;
-  std::map<StepKind, OpSums> ops;
+  size_t activation_bytes = 0;
+  std::map<StepKind, OpSums> ops;  // where it was profiled
   RunReport report;
 };
 
@@ -38,16 +39,17 @@ struct Way {
   std::optional<StrategyChoice> choice;  // none: dense
   int block_q = 0, block_kv = 0;
   std::vector<Generation> generations;
+  std::vector<Generation> apart;  // profiled ones, when the timed ones are not
+  const std::vector<Generation>& profiled() const { return apart.empty() ? generations : apart; }
 };
 
-Result<Generation> generate(Runtime& runtime, const TextToImageRequest& request, const Way& way,
-                            const std::string& label, Progress& progress) {
+Result<Generation> generate(ProfilingBackend& profiler, const E2eModel& model, int steps,
+                            const Way& way, const std::string& label, Progress& progress) {
   if (stop_requested()) return cancelled("stopped before " + label);
   std::unique_ptr<Strategy> strategy;
   if (way.choice) {
     FO_ASSIGN_OR_RETURN(strategy, make_strategy(*way.choice));
   }
-  ProfilingBackend& profiler = *runtime.profiler;
   profiler.clear();
   profiler.set_scope(kSetup);
   Generation out;
@@ -63,24 +65,22 @@ Result<Generation> generate(Runtime& runtime, const TextToImageRequest& request,
     profiler.clear();
     return shown(p);
   };
-  Result<TextToImageResult> result =
-      runtime.pipeline->generate(request, std::move(strategy), {}, after_step);
+  Result<E2eOutcome> result = model.run(steps, std::move(strategy), after_step);
   progress.clear();
   FO_RETURN_IF_ERROR(result.status());
   out.seconds = result->seconds;
+  out.activation_bytes = result->activation_bytes;
   out.report = std::move(result->report);
   return out;
 }
 
-BenchRow empty_row(const Runtime& runtime, const TextToImageRequest& request, const Way& way) {
-  const TextToImageDefaults& d = runtime.pipeline->defaults();
-  const flux::FluxConfig& c = runtime.pipeline->transformer().config();
+BenchRow empty_row(const E2eModel& model, const Way& way) {
   BenchRow r;
   r.pattern = way.pattern;
-  r.n = runtime.pipeline->text_encoder().max_length() +
-        int64_t{request.width / d.patch} * (request.height / d.patch);
-  r.heads = c.num_attention_heads;
-  r.head_dim = c.attention_head_dim;
+  r.dtype = dtype_name(model.dtype);
+  r.n = model.tokens;
+  r.heads = model.heads;
+  r.head_dim = model.head_dim;
   r.block_q = way.block_q;
   r.block_kv = way.block_kv;
   return r;
@@ -91,12 +91,13 @@ int64_t count_steps(const RunReport& report, StepKind kind) {
                        [kind](const StepRecord& s) { return s.kind == kind; });
 }
 
-double dense_flops(const Generation& g) {
+// Of a profiled dense generation, per step: all its steps are alike.
+double dense_step_flops(const Generation& g) {
   double sum = 0;
   for (const auto& [kind, ops] : g.ops) {
     for (const auto& [name, op] : ops) sum += op.flops;
   }
-  return sum;
+  return sum / double(g.report.steps.size());
 }
 
 // Share of the dense FLOPs of one operation that was computed. Only operations of sparse layers
@@ -116,22 +117,28 @@ class ActiveShare {
     if (layers == 0) return;
     pairs_ /= double(layers);
     rows_ /= double(layers);
-    // The attention part of GEMM-O is as large as GEMM-Q; the rest (an MLP) is always computed.
+    gemm_qkv_ = 1 - (1 - rows_) / 3;
+    // The attention part of GEMM-O is as large as the query projection, which may come with K and V
+    // of the same size; the rest (an MLP) is always computed.
     const auto dispatch = g.ops.find(StepKind::kDispatch);
     if (dispatch == g.ops.end()) return;
-    const auto q = dispatch->second.find("gemm_q sparse");
-    const auto o = dispatch->second.find("gemm_o sparse");
-    if (q == dispatch->second.end() || o == dispatch->second.end()) return;
-    gemm_o_ = 1 - (1 - rows_) * q->second.flops / o->second.flops;
+    const auto flops = [&](const char* op) {
+      const auto at = dispatch->second.find(op);
+      return at == dispatch->second.end() ? 0.0 : at->second.flops;
+    };
+    const double q = flops("gemm_q sparse") + flops("gemm_qkv sparse") / 3;
+    const double o = flops("gemm_o sparse");
+    if (o > 0) gemm_o_ = 1 - (1 - rows_) * q / o;
   }
   double of(const std::string& op) const {
     if (op == "attention sparse") return pairs_;
     if (op == "gemm_q sparse") return rows_;
+    if (op == "gemm_qkv sparse") return gemm_qkv_;
     return op == "gemm_o sparse" ? gemm_o_ : 1;
   }
 
  private:
-  double pairs_ = 0, rows_ = 0, gemm_o_ = 1;
+  double pairs_ = 0, rows_ = 0, gemm_qkv_ = 1, gemm_o_ = 1;
 };
 
 void add_generation_rows(const Way& way, const BenchRow& empty, double whole_flops, E2eRun& run) {
@@ -166,7 +173,8 @@ void add_generation_rows(const Way& way, const BenchRow& empty, double whole_flo
 }
 
 void add_operation_rows(const Way& way, const BenchRow& empty, E2eRun& run) {
-  const Generation& last = way.generations.back();
+  const Generation& last = way.profiled().back();
+  const RunReport& timed = way.generations.back().report;
   const ActiveShare share(last);
   // [operation][step]: the whole generation, then one step of each kind.
   std::map<std::string, std::map<std::string, BenchRow>> rows;
@@ -182,23 +190,23 @@ void add_operation_rows(const Way& way, const BenchRow& empty, E2eRun& run) {
     return r;
   };
   for (const auto& [kind, ops] : last.ops) {
-    const double count = double(count_steps(last.report, kind));
+    const int64_t profiled = count_steps(last.report, kind), count = count_steps(timed, kind);
     for (const auto& [op, sum] : ops) {
       BenchRow& step = row_of(op, step_kind_name(kind));
-      step.calls = sum.calls;
-      step.flops = share.of(op) * sum.flops / count;
+      step.calls = sum.calls / profiled * count;
+      step.flops = share.of(op) * sum.flops / double(profiled);
       BenchRow& whole = row_of(op, kWhole);
-      whole.calls += sum.calls;
-      whole.flops += share.of(op) * sum.flops;
+      whole.calls += step.calls;
+      whole.flops += step.flops * double(count);
     }
   }
-  for (const Generation& g : way.generations) {
+  for (const Generation& g : way.profiled()) {
     std::map<std::string, double> seconds;
     for (const auto& [kind, ops] : g.ops) {
-      const double count = double(count_steps(g.report, kind));
+      const double profiled = double(count_steps(g.report, kind));
       for (const auto& [op, sum] : ops) {
-        row_of(op, step_kind_name(kind)).seconds.push_back(sum.seconds / count);
-        seconds[op] += sum.seconds;
+        row_of(op, step_kind_name(kind)).seconds.push_back(sum.seconds / profiled);
+        seconds[op] += sum.seconds / profiled * double(count_steps(timed, kind));
       }
     }
     for (const auto& [op, s] : seconds) row_of(op, kWhole).seconds.push_back(s);
@@ -222,34 +230,50 @@ void add_operation_rows(const Way& way, const BenchRow& empty, E2eRun& run) {
 
 }  // namespace
 
-Result<std::vector<E2eRun>> time_generations(Runtime& runtime, const TextToImageRequest& request,
-                                             const StrategyChoice& choice, int repeats,
-                                             Progress& progress) {
+Result<std::vector<E2eRun>> time_generations(ProfilingBackend& profiler, const E2eModel& model,
+                                             const std::vector<E2eWay>& others,
+                                             const E2eOptions& options, Progress& progress) {
   std::vector<Way> ways = {{.pattern = "dense"}};
-  FO_ASSIGN_OR_RETURN(const std::unique_ptr<Strategy> strategy, make_strategy(choice));
-  if (choice.name != "dense") {
-    ways.push_back({.pattern = choice.preset.empty() ? choice.name : choice.preset,
-                    .choice = choice,
+  for (const E2eWay& w : others) {
+    FO_ASSIGN_OR_RETURN(const std::unique_ptr<Strategy> strategy, make_strategy(w.choice));
+    ways.push_back({.pattern = w.pattern,
+                    .choice = w.choice,
                     .block_q = strategy->block_q(),
                     .block_kv = strategy->block_kv()});
   }
+  const bool apart = options.profiled_steps > 0;
+  profiler.set_enabled(!apart);
   // Code, weights and caches are touched once before anything is timed.
-  TextToImageRequest warm_up = request;
-  warm_up.steps = std::min(request.steps, kWarmUpSteps);
-  FO_RETURN_IF_ERROR(generate(runtime, warm_up, ways[0], "warm-up", progress).status());
-  for (int r = 0; r < repeats; ++r) {
+  FO_RETURN_IF_ERROR(
+      generate(profiler, model, std::min(model.steps, kWarmUpSteps), ways[0], "warm-up", progress)
+          .status());
+  for (int r = 0; r < options.repeats; ++r) {
     for (Way& way : ways) {
       const std::string label = std::to_string(r + 1) + " " + way.pattern;
-      FO_ASSIGN_OR_RETURN(Generation g, generate(runtime, request, way, label, progress));
+      FO_ASSIGN_OR_RETURN(Generation g,
+                          generate(profiler, model, model.steps, way, label, progress));
       way.generations.push_back(std::move(g));
     }
   }
+  if (apart) {
+    profiler.set_enabled(true);
+    const int steps = std::min(model.steps, options.profiled_steps);
+    for (Way& way : ways) {
+      FO_ASSIGN_OR_RETURN(
+          Generation g, generate(profiler, model, steps, way, "profile " + way.pattern, progress));
+      way.apart.push_back(std::move(g));
+    }
+  }
 
-  const double whole_flops = dense_flops(ways[0].generations.back());
+  const double whole_flops = dense_step_flops(ways[0].profiled().back()) * model.steps;
   std::vector<E2eRun> runs;
   for (const Way& way : ways) {
-    E2eRun run{.pattern = way.pattern, .rows = {}, .report = way.generations.back().report};
-    const BenchRow empty = empty_row(runtime, request, way);
+    const Generation& last = way.generations.back();
+    E2eRun run{.pattern = way.pattern,
+               .rows = {},
+               .report = last.report,
+               .activation_bytes = last.activation_bytes};
+    const BenchRow empty = empty_row(model, way);
     add_generation_rows(way, empty, whole_flops, run);
     for (size_t i = 0; i < run.rows.size(); ++i) {
       BenchRow& r = run.rows[i];

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
@@ -89,14 +90,25 @@ Result<Runtime> open_runtime(const ModelFlags& flags, bool profile) {
   Runtime r;
   r.program_bytes = process_peak_bytes();
   FO_ASSIGN_OR_RETURN(r.folder, find_model_folder(flags));
-  // Models run in f32, which the sparse kernels of the GPU do not take; asked for by name, it says
-  // so.
-  ModelFlags device = flags;
-  if (device.device == "auto") device.device = "cpu";
-  FO_ASSIGN_OR_RETURN(r.backend, open_backend(device));
-  if (profile) r.profiler = std::make_unique<ProfilingBackend>(*r.backend);
-  Backend& backend = profile ? *r.profiler : *r.backend;
-  FO_ASSIGN_OR_RETURN(r.pipeline, TextToImagePipeline::load(backend, r.folder));
+  const auto load = [&](const ModelFlags& device) -> Status {
+    r.pipeline.reset();
+    r.profiler.reset();
+    FO_ASSIGN_OR_RETURN(r.backend, open_backend(device));
+    if (profile) r.profiler = std::make_unique<ProfilingBackend>(*r.backend);
+    Backend& backend = profile ? *r.profiler : *r.backend;
+    FO_ASSIGN_OR_RETURN(r.pipeline, TextToImagePipeline::load(backend, r.folder));
+    return ok_status();
+  };
+  Status loaded = load(flags);
+  if (flags.device == "auto" && loaded.code() == StatusCode::kUnsupported &&
+      r.backend->info().name != "cpu") {
+    std::fprintf(stderr, "flashomni: not on %s: %s\n", r.backend->info().device.c_str(),
+                 loaded.message().c_str());
+    ModelFlags cpu = flags;
+    cpu.device = "cpu";
+    loaded = load(cpu);
+  }
+  FO_RETURN_IF_ERROR(loaded);
   r.loading_peak_bytes = process_peak_bytes();
   return r;
 }

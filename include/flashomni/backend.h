@@ -60,6 +60,12 @@ class Backend {
   virtual Result<std::unique_ptr<Buffer>> allocate(size_t bytes) = 0;
   // Waits until all queued work is done and its host-visible results are final.
   virtual Status synchronize(const Exec& exec) = 0;
+  // A point in the work of a stream, to tell times without waiting for it. Seconds from one mark to
+  // a later one of the same stream may be asked for once the stream is synchronised, and before
+  // clear_marks().
+  virtual Result<int64_t> mark(const Exec& exec) = 0;
+  virtual Result<double> seconds_between(int64_t from, int64_t to) = 0;
+  virtual void clear_marks() {}
   // Host to backend memory and back; not for use inside a denoising step.
   virtual Status upload(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;
   virtual Status download(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;

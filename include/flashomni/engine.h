@@ -24,7 +24,7 @@ namespace flashomni {
 enum class LayerKind : uint8_t { kDense, kUpdate, kSparse, kDegraded };
 const char* layer_kind_name(LayerKind kind);
 
-// A module output that a degraded layer reuses: [batch, rows, width] f32, before gating.
+// A module output that a degraded layer reuses: [batch, rows, width], before gating.
 struct ModuleSite {
   std::string name;  // "img_attn", "img_mlp", "total", ...
   int rows = 0;
@@ -130,6 +130,7 @@ class Engine {
 
   // The caller fills everything but the symbols, planes and coefficients.
   Status project_q(int layer, GemmQParams params);
+  Status project_qkv(int layer, GemmQkvParams params);
   // REQUIRES q, k, v complete where the layer kind needs them.
   Status attention(int layer, AttentionParams params);
   Status project_out(int layer, GemmOParams params);

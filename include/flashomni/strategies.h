@@ -62,11 +62,14 @@ struct BlockDiagonalOptions {
 };
 
 // Random symbols with exact counts, for benchmarks and tests: a share of rows is cached and a share
-// of the remaining pairs is skipped. Says nothing about quality.
+// of the remaining pairs is skipped; some layers cache all rows and degrade. Says nothing about
+// quality.
 struct RandomOptions {
   double cached = 0.3;   // share of S_c zeros among unprotected rows
   double skipped = 0.3;  // share of S_s zeros among the unprotected pairs
+  double degraded = 0;   // share of layers, evenly spread, that degrade
   int order = 1;
+  int degrade_order = 0;
   int64_t seed = 0;
   int block_q = 64;
   int block_kv = 64;

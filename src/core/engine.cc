@@ -75,6 +75,8 @@ struct Engine::Impl {
   CacheSpec cache;
   bool sparse = false;             // the strategy may produce Dispatch steps
   std::vector<LayerState> states;  // [stream * layers + layer]
+  // The highest Taylor factor of whatever layer is at work, when bias planes take it up at once.
+  std::unique_ptr<Buffer> last_factor;
   std::unique_ptr<Buffer> scratch;
   RunReport report;
   std::vector<SymbolSnapshot> snapshots;
@@ -95,6 +97,8 @@ struct Engine::Impl {
 
   Status allocate_state(LayerState& s, const LayerDesc& desc);
   void update_ledger();
+  // What makes a query projection follow the symbols of its layer, if it may.
+  void follow_symbols(int layer, GemmQParams& p);
   Status decide_degrading();
   Status build_symbols(int layer, const AttentionParams& p);
 };
@@ -118,25 +122,30 @@ Status Engine::Impl::allocate_state(LayerState& s, const LayerDesc& desc) {
   FO_ASSIGN_OR_RETURN(s.plan_memory, backend.allocate(backend.plan_bytes(g)));
   s.plan = {s.plan_memory->data(), s.plan_memory->bytes()};
 
+  const DType dtype = backend.activation_dtype();
   if (cache.features) {
-    FO_RETURN_IF_ERROR(
-        s.features.allocate(backend, {q.batch, q.tokens, q.heads, q.head_dim}, cache.order));
+    TensorView last;
     if (options.sparse_gemm_o) {
+      last = TensorView::contiguous(nullptr, dtype, {q.batch, q.tokens, q.heads, q.head_dim});
+      if (!last_factor) {
+        FO_ASSIGN_OR_RETURN(last_factor, backend.allocate(last.bytes()));
+      }
+      last.data = last_factor->data();
       for (int m = 0; m <= cache.order; ++m) {
-        FO_ASSIGN_OR_RETURN(auto memory,
-                            backend.allocate(size_t(q.batch) * size_t(q.tokens) *
-                                             size_t(desc.model_width) * sizeof(float)));
-        s.planes[m] = TensorView::contiguous(memory->data(), DType::kF32,
-                                             {q.batch, q.tokens, desc.model_width});
+        s.planes[m] = TensorView::contiguous(nullptr, dtype, {q.batch, q.tokens, desc.model_width});
+        FO_ASSIGN_OR_RETURN(auto memory, backend.allocate(s.planes[m].bytes()));
+        s.planes[m].data = memory->data();
         s.plane_memory.push_back(std::move(memory));
       }
     }
+    FO_RETURN_IF_ERROR(s.features.allocate(backend, dtype, {q.batch, q.tokens, q.heads, q.head_dim},
+                                           cache.order, last));
   }
   if (cache.degrade) {
     s.modules.resize(desc.sites.size());
     for (size_t i = 0; i < desc.sites.size(); ++i) {
       FO_RETURN_IF_ERROR(s.modules[i].allocate(
-          backend, {q.batch, desc.sites[i].rows, desc.sites[i].width}, cache.degrade_order));
+          backend, dtype, {q.batch, desc.sites[i].rows, desc.sites[i].width}, cache.degrade_order));
     }
   }
   return ok_status();
@@ -151,6 +160,7 @@ void Engine::Impl::update_ledger() {
     l.bias_planes += s.plane_bytes();
     l.modules += s.module_bytes();
   }
+  if (last_factor) l.features += last_factor->bytes();
   l.scratch = (scratch ? scratch->bytes() : 0) + exec.workspace_bytes;
   report.ledger = l;
   report.peak_cache_bytes = std::max(report.peak_cache_bytes, l.cache_total());
@@ -199,6 +209,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   e.layers = std::move(layers);
   e.states.clear();
   e.scratch.reset();
+  e.last_factor.reset();
   e.snapshots.clear();
   e.report = {};
   for (const LayerDesc& d : e.layers) e.report.layer_names.push_back(d.name);
@@ -283,13 +294,20 @@ LayerKind Engine::begin_layer(int layer) {
   return r.kind;
 }
 
+void Engine::Impl::follow_symbols(int layer, GemmQParams& p) {
+  if (record(layer).kind != LayerKind::kSparse || !cache.features || !options.sparse_gemm_q) return;
+  p.symbols = state(layer).symbols;
+  p.plan = state(layer).plan;
+}
+
 Status Engine::project_q(int layer, GemmQParams p) {
-  Impl& e = *impl_;
-  if (e.record(layer).kind == LayerKind::kSparse && e.cache.features && e.options.sparse_gemm_q) {
-    p.symbols = e.state(layer).symbols;
-    p.plan = e.state(layer).plan;
-  }
-  return e.backend.gemm_q(e.exec, p);
+  impl_->follow_symbols(layer, p);
+  return impl_->backend.gemm_q(impl_->exec, p);
+}
+
+Status Engine::project_qkv(int layer, GemmQkvParams p) {
+  impl_->follow_symbols(layer, p.q);
+  return impl_->backend.gemm_qkv(impl_->exec, p);
 }
 
 Status Engine::Impl::build_symbols(int layer, const AttentionParams& p) {

@@ -5,14 +5,16 @@
 
 namespace flashomni {
 
-Status TaylorSite::allocate(Backend& backend, const std::vector<int64_t>& shape, int order) {
+Status TaylorSite::allocate(Backend& backend, DType dtype, const std::vector<int64_t>& shape,
+                            int order, const TensorView& last) {
   release();
-  int64_t numel = 1;
-  for (int64_t d : shape) numel *= d;
   for (int m = 0; m <= order; ++m) {
-    FO_ASSIGN_OR_RETURN(auto buffer, backend.allocate(size_t(numel) * sizeof(float)));
+    if (m == order && last) {
+      factors_[m] = last;
+      break;
+    }
     TensorView& v = factors_[m];
-    v = TensorView::contiguous(buffer->data(), DType::kF32, {});
+    v.dtype = dtype;
     v.rank = static_cast<int>(shape.size());
     int64_t stride = 1;
     for (int i = v.rank - 1; i >= 0; --i) {
@@ -20,14 +22,18 @@ Status TaylorSite::allocate(Backend& backend, const std::vector<int64_t>& shape,
       v.stride[i] = stride;
       stride *= v.shape[i];
     }
+    FO_ASSIGN_OR_RETURN(auto buffer, backend.allocate(v.bytes()));
+    v.data = buffer->data();
     buffers_.push_back(std::move(buffer));
   }
+  capacity_ = order + 1;
   return ok_status();
 }
 
 void TaylorSite::release() {
   buffers_.clear();
   for (TensorView& f : factors_) f = {};
+  capacity_ = 0;
   reset();
 }
 
@@ -44,7 +50,7 @@ size_t TaylorSite::bytes() const {
 
 Status TaylorSite::refresh(Backend& backend, const Exec& exec, const TensorView& feature,
                            int step) {
-  const int count = std::min(count_ + 1, static_cast<int>(buffers_.size()));
+  const int count = std::min(count_ + 1, capacity_);
   TaylorUpdateParams p{.feature = feature, .count = count};
   for (int m = 0; m < count; ++m) p.factors[m] = factors_[m];
   // A site refreshed for the first time has count 1 and no difference to scale.

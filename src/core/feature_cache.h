@@ -13,13 +13,16 @@ namespace flashomni {
 
 class TaylorSite {
  public:
-  // Allocates order + 1 tensors of `shape` (f32, rank 2 to 4).
-  Status allocate(Backend& backend, const std::vector<int64_t>& shape, int order);
+  // Room for order + 1 factors of `shape` (rank 2 to 4). A difference is only ever taken of the
+  // factors below the highest one, so a site whose highest factor is used up right after a refresh
+  // may lend memory for it (`last`, of this shape) from all sites that are refreshed one by one.
+  Status allocate(Backend& backend, DType dtype, const std::vector<int64_t>& shape, int order,
+                  const TensorView& last = {});
   void release();
   // Forgets the contents, keeps the memory.
   void reset();
 
-  bool allocated() const { return !buffers_.empty(); }
+  bool allocated() const { return capacity_ > 0; }
   bool valid() const { return count_ > 0; }
   int count() const { return count_; }          // factors that hold something
   int last_step() const { return last_step_; }  // step of the last refresh, -1 before
@@ -34,6 +37,7 @@ class TaylorSite {
  private:
   std::vector<std::unique_ptr<Buffer>> buffers_;
   TensorView factors_[TaylorUpdateParams::kMaxFactors];
+  int capacity_ = 0;
   int count_ = 0;
   int last_step_ = -1;
 };

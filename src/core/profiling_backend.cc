@@ -2,7 +2,6 @@
 #include "core/profiling_backend.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace flashomni {
 namespace {
@@ -25,17 +24,28 @@ double gemm_o_flops(const GemmOParams& p) {
 
 template <class F>
 Status ProfilingBackend::timed(const Exec& exec, const char* op, double flops, const F& call) {
-  const auto start = std::chrono::steady_clock::now();
+  if (!enabled_) return call();
+  FO_ASSIGN_OR_RETURN(const int64_t begin, inner_.mark(exec));
   FO_RETURN_IF_ERROR(call());
+  FO_ASSIGN_OR_RETURN(const int64_t end, inner_.mark(exec));
+  calls_.push_back({op, scope_, flops, begin, end});
+  return ok_status();
+}
+
+Status ProfilingBackend::synchronize(const Exec& exec) {
   FO_RETURN_IF_ERROR(inner_.synchronize(exec));
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  auto row = std::find_if(rows_.begin(), rows_.end(),
-                          [&](const ProfileRow& r) { return r.op == op && r.scope == scope_; });
-  if (row == rows_.end()) row = rows_.insert(rows_.end(), {op, scope_, 0, 0, 0});
-  row->calls += 1;
-  row->seconds += seconds;
-  row->flops += flops;
+  for (const Call& c : calls_) {
+    FO_ASSIGN_OR_RETURN(const double seconds, inner_.seconds_between(c.begin, c.end));
+    auto row = std::find_if(rows_.begin(), rows_.end(), [&](const ProfileRow& r) {
+      return r.op == c.op && r.scope == c.scope;
+    });
+    if (row == rows_.end()) row = rows_.insert(rows_.end(), {c.op, c.scope, 0, 0, 0});
+    row->calls += 1;
+    row->seconds += seconds;
+    row->flops += c.flops;
+  }
+  calls_.clear();
+  inner_.clear_marks();
   return ok_status();
 }
 

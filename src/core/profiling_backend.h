@@ -30,6 +30,8 @@ class ProfilingBackend : public Backend {
   std::vector<ProfileRow> rows() const;
   // Forgets what was recorded so far.
   void clear() { rows_.clear(); }
+  // Off, operations run as if this was not there.
+  void set_enabled(bool enabled) { enabled_ = enabled; }
 
   BackendInfo info() const override { return inner_.info(); }
   DType activation_dtype() const override { return inner_.activation_dtype(); }
@@ -39,7 +41,11 @@ class ProfilingBackend : public Backend {
     inner_.set_scope(name);
   }
   Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override { return inner_.allocate(bytes); }
-  Status synchronize(const Exec& e) override { return inner_.synchronize(e); }
+  Status synchronize(const Exec& e) override;
+  Result<int64_t> mark(const Exec& e) override { return inner_.mark(e); }
+  Result<double> seconds_between(int64_t from, int64_t to) override {
+    return inner_.seconds_between(from, to);
+  }
   Status upload(const Exec& e, void* dst, const void* src, size_t n) override {
     return inner_.upload(e, dst, src, n);
   }
@@ -94,7 +100,16 @@ class ProfilingBackend : public Backend {
 
   Backend& inner_;
   std::string scope_ = "setup";
+  bool enabled_ = true;
   std::vector<ProfileRow> rows_;
+  // Calls whose seconds are known at the next synchronisation.
+  struct Call {
+    const char* op;
+    std::string scope;
+    double flops;
+    int64_t begin, end;  // marks
+  };
+  std::vector<Call> calls_;
 };
 
 }  // namespace flashomni

@@ -3,6 +3,7 @@
 // The CPU backend: every operation checks its arguments and its workspace, then calls its driver.
 #include "cpu/backend.h"
 
+#include <chrono>
 #include <unistd.h>
 
 #include <algorithm>
@@ -66,6 +67,15 @@ class CpuBackend final : public Backend {
     return buffer;
   }
   Status synchronize(const Exec&) override { return ok_status(); }
+  // Operations are done when they return: a mark is a time in nanoseconds.
+  Result<int64_t> mark(const Exec&) override {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  Result<double> seconds_between(int64_t from, int64_t to) override {
+    return 1e-9 * static_cast<double>(to - from);
+  }
   Status upload(const Exec&, void* dst, const void* src, size_t bytes) override {
     if (bytes > 0) std::memcpy(dst, src, bytes);
     return ok_status();

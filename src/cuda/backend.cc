@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include "cuda/config.h"
 #include "cuda/device.h"
 #include "cuda/error.h"
+#include "cuda/event_pool.h"
 #include "cuda/gemm_o.h"
 #include "cuda/gemm_plan.h"
 #include "cuda/gemm_q.h"
@@ -33,6 +35,10 @@
 
 namespace flashomni::cuda {
 namespace {
+
+// With fewer rows the dense layer is quick anyway, and GEMM-O's tiles of 128 rows do not fill the
+// GPU.
+constexpr int64_t kRowsOfGatedProduct = 1024;
 
 class DeviceBuffer final : public Buffer {
  public:
@@ -63,6 +69,26 @@ auto guarded(const F& f) -> decltype(f()) {
   } catch (const std::exception& e) {
     return internal_error(e.what());
   }
+}
+
+// A linear layer that ends in a gated residual as GEMM-O over heads of 128 features; none if its
+// types, sizes or addresses do not fit.
+std::optional<GemmOParams> gated_product(const LinearParams& p) {
+  constexpr int64_t kHeadDim = 128;
+  const TensorView& x = p.x;
+  if (!p.residual || !p.gate || p.activation != Activation::kNone || x.rank != 3) return {};
+  if (x.size(2) % kHeadDim != 0 || x.size(1) < kRowsOfGatedProduct) return {};
+  GemmOParams o{.attn = x, .weight = p.weight, .rows = static_cast<int>(x.size(1))};
+  o.attn.rank = 4;
+  o.attn.shape[2] = x.size(2) / kHeadDim;
+  o.attn.stride[2] = kHeadDim;
+  o.attn.shape[3] = kHeadDim;
+  o.attn.stride[3] = 1;
+  o.out = p.out;
+  o.residual = p.residual;
+  o.gate = p.gate;
+  if (!check_gemm_o(o).ok()) return {};
+  return o;
 }
 
 class CudaBackend final : public Backend {
@@ -111,6 +137,14 @@ class CudaBackend final : public Backend {
             "copying from the GPU");
     return synchronize(exec);
   }
+
+  Result<int64_t> mark(const Exec& exec) override {
+    return guarded([&] { return events_.record(stream_of(exec)); });
+  }
+  Result<double> seconds_between(int64_t from, int64_t to) override {
+    return events_.seconds_between(from, to);
+  }
+  void clear_marks() override { events_.clear(); }
 
   Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& desc) override {
     return guarded([&]() -> Result<std::shared_ptr<const PackedWeight>> {
@@ -172,6 +206,10 @@ class CudaBackend final : public Backend {
   Status linear(const Exec& exec, const LinearParams& p) override {
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
+      // Onto a gated residual in one pass, where our own product has such an epilogue.
+      if (const auto fused = gated_product(p); fused && path_ == KernelPath::kHopper) {
+        return cuda::gemm_o(stream_of(exec), launcher_, *fused, nullptr);
+      }
       FO_RETURN_IF_ERROR(check_workspace("linear", exec, workspace_bytes(p)));
       const CudaPackedWeight& w = *cuda_weight(p.weight);
       return linear_->run(stream_of(exec), exec.workspace, p,
@@ -179,7 +217,8 @@ class CudaBackend final : public Backend {
                            .dtype = w.dtype(),
                            .out_features = w.out_features(),
                            .in_features = w.in_features(),
-                           .bias = w.bias()});
+                           .bias = w.bias(),
+                           .narrow_bias = w.narrow_bias()});
     });
   }
   Status norm_modulate(const Exec& exec, const NormModulateParams& p) override {
@@ -310,6 +349,7 @@ class CudaBackend final : public Backend {
   const int plan_grid_;
   std::unique_ptr<DenseLinear> linear_;
   std::unique_ptr<PendingCounts> counts_;
+  EventPool events_;
   TensorMapCache maps_;
   mutable DensePlans dense_;
   Launcher launcher_;

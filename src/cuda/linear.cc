@@ -20,19 +20,18 @@ size_t align(size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// The parts of the workspace: cuBLASLt's, the bias in the type of y, and y itself where the caller
-// wants only the sum with the residual.
+// The parts of the workspace: cuBLASLt's, and y where the caller wants only its sum with the
+// residual.
 struct Parts {
-  size_t bias = kBlasBytes;
-  size_t y;
-  size_t bytes;
+  size_t y = kBlasBytes;
+  size_t bytes = kBlasBytes + kAlignment;  // to start at a multiple of it
 
   Parts(const LinearParams& p, int64_t out_features) {
-    y = bias + align(static_cast<size_t>(out_features) * sizeof(float));
+    if (p.out) return;
     const TensorView& x = p.x;
     const int64_t rows = x.rank == 2 ? x.size(0) : x.size(0) * x.size(1);
-    bytes = y + kAlignment;  // to start at a multiple of it
-    if (!p.out) bytes += align(static_cast<size_t>(rows * out_features) * sizeof(float));
+    const bool wide = x.dtype == DType::kF32 || p.residual.dtype == DType::kF32;
+    bytes += align(static_cast<size_t>(rows * out_features) * (wide ? 4 : 2));
   }
 };
 
@@ -261,18 +260,9 @@ Status DenseLinear::run(cudaStream_t stream, void* workspace, const LinearParams
   problem.w_alignment = alignment_of(weight.data);
   problem.y_alignment = alignment_of(out.data);
 
-  const void* bias = weight.bias;
+  const void* bias = out.dtype == DType::kF32 ? weight.bias : weight.narrow_bias;
   FO_ASSIGN_OR_RETURN(const Choice choice, choose(problem));
   if (!choice.found) return run_plain(stream, params, weight);
-  if (weight.bias && out.dtype != DType::kF32) {
-    // cuBLASLt wants the bias in the type of y.
-    const TensorView from =
-        TensorView::contiguous(const_cast<float*>(weight.bias), DType::kF32, {weight.out_features});
-    const TensorView to =
-        TensorView::contiguous(base + parts.bias, out.dtype, {weight.out_features});
-    FO_RETURN_IF_ERROR(activation(stream, {.x = from, .activation = Activation::kNone, .out = to}));
-    bias = to.data;
-  }
   FO_RETURN_IF_ERROR(multiply(stream, base, problem, choice.algo, x.data, weight, bias, out.data));
   if (params.activation != Activation::kNone && !gelu) {
     FO_RETURN_IF_ERROR(activation(stream, {.x = out, .activation = params.activation, .out = out}));

@@ -24,7 +24,8 @@ struct LinearWeight {
   DType dtype = DType::kBF16;
   int64_t out_features = 0;
   int64_t in_features = 0;
-  const float* bias = nullptr;  // optional
+  const float* bias = nullptr;        // optional
+  const void* narrow_bias = nullptr;  // the same in `dtype`
 };
 
 // One product as cuBLASLt sees it: what its choice of algorithm depends on.

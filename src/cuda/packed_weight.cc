@@ -49,7 +49,9 @@ Result<std::shared_ptr<const PackedWeight>> CudaPackedWeight::pack(const WeightD
   const size_t rows = static_cast<size_t>(packed->out_);
   const size_t weight_bytes = static_cast<size_t>(packed->padded_rows()) * row_bytes;
   const size_t bias_at = (weight_bytes + kAlignment - 1) / kAlignment * kAlignment;
-  packed->bytes_ = bias_at + (desc.bias ? rows * sizeof(float) : 0);
+  const size_t narrow_bias_at =
+      bias_at + (rows * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+  packed->bytes_ = desc.bias ? narrow_bias_at + rows * dtype_bytes(w.dtype) : bias_at;
   void* memory = nullptr;
   FO_CUDA(cudaMalloc(&memory, packed->bytes_),
           "packing a weight of " + std::to_string(packed->bytes_) + " bytes");
@@ -68,6 +70,16 @@ Result<std::shared_ptr<const PackedWeight>> CudaPackedWeight::pack(const WeightD
     packed->bias_ = reinterpret_cast<float*>(base + bias_at);
     FO_CUDA(cudaMemcpy(packed->bias_, bias.data(), rows * sizeof(float), cudaMemcpyHostToDevice),
             "copying a bias");
+    if (w.dtype != DType::kF32) {
+      std::vector<uint16_t> narrow(rows);
+      for (size_t i = 0; i < rows; ++i) {
+        narrow[i] = w.dtype == DType::kBF16 ? f32_to_bf16(bias[i]) : f32_to_f16(bias[i]);
+      }
+      packed->narrow_bias_ = base + narrow_bias_at;
+      FO_CUDA(cudaMemcpy(packed->narrow_bias_, narrow.data(), rows * sizeof(uint16_t),
+                         cudaMemcpyHostToDevice),
+              "copying a bias");
+    }
   }
   // Other streams may use the weight from here on.
   FO_CUDA(cudaDeviceSynchronize(), "packing a weight");

@@ -32,6 +32,8 @@ class CudaPackedWeight final : public PackedWeight {
   int64_t head_dim() const { return head_dim_; }
   const void* data() const { return memory_.get(); }  // [out, in]
   const float* bias() const { return bias_; }         // [out] or null
+  // The same in dtype(), as cuBLASLt wants it beside results of that type.
+  const void* narrow_bias() const { return dtype_ == DType::kF32 ? bias_ : narrow_bias_; }
   int64_t padded_rows() const { return (out_ + kRowGroup - 1) / kRowGroup * kRowGroup; }
 
  private:
@@ -46,6 +48,7 @@ class CudaPackedWeight final : public PackedWeight {
   size_t bytes_ = 0;
   std::unique_ptr<void, Free> memory_;
   float* bias_ = nullptr;
+  void* narrow_bias_ = nullptr;
 };
 
 // The weight of an operation of this backend, or null if another backend packed it.

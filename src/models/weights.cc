@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/half.h"
+
 namespace flashomni {
 namespace {
 
@@ -60,31 +62,57 @@ TensorView entry_view(const TensorEntry& e, std::initializer_list<int64_t> dims,
   return TensorView::contiguous(const_cast<void*>(data), dtype, dims);
 }
 
+// Refuses what the range of f16 does not hold.
+Status to_16_bits(const TensorEntry& e, DType dtype, std::vector<uint16_t>& out) {
+  FO_ASSIGN_OR_RETURN(const std::vector<float> values, to_f32(e));
+  out.resize(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    out[i] = dtype == DType::kBF16 ? f32_to_bf16(values[i]) : f32_to_f16(values[i]);
+    if (dtype == DType::kF16 && (out[i] & 0x7c00) == 0x7c00) {
+      return unsupported("tensor " + e.to_string() + " holds " + std::to_string(values[i]) +
+                         ", more than f16 can");
+    }
+  }
+  return ok_status();
+}
+
 }  // namespace
 
-Result<const TensorEntry*> WeightLoader::take(const std::string& name,
-                                              const std::vector<int64_t>& shape) {
-  const TensorEntry* e = store_.find(name);
-  if (!e) return not_found("the checkpoint has no tensor " + name);
-  if (e->shape != shape) {
-    return corrupt_file("tensor " + name + " has shape " + shape_text(e->shape) + ", wanted " +
-                        shape_text(shape));
+Result<WeightLoader::Taken> WeightLoader::take(const std::string& name,
+                                               const std::vector<int64_t>& shape) {
+  Taken t;
+  if (random_) {
+    t.entry = random_->make(name, shape, t.memory);
+  } else {
+    const TensorEntry* e = store_->find(name);
+    if (!e) return not_found("the checkpoint has no tensor " + name);
+    if (e->shape != shape) {
+      return corrupt_file("tensor " + name + " has shape " + shape_text(e->shape) + ", wanted " +
+                          shape_text(shape));
+    }
+    FO_RETURN_IF_ERROR(check_finite(*e));
+    t.entry = *e;
   }
-  FO_RETURN_IF_ERROR(check_finite(*e));
   taken_.insert(name);
-  parameters_ += e->numel();
-  return e;
+  parameters_ += t.entry.numel();
+  return t;
 }
 
 Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_t in,
                                     int out_head_dim, const std::vector<int64_t>& stored) {
   const std::vector<int64_t> shape = stored.empty() ? std::vector<int64_t>{out, in} : stored;
-  FO_ASSIGN_OR_RETURN(const TensorEntry* w, take(name + ".weight", shape));
-  FO_ASSIGN_OR_RETURN(const TensorEntry* b, take(name + ".bias", {out}));
+  FO_ASSIGN_OR_RETURN(Taken w, take(name + ".weight", shape));
+  FO_ASSIGN_OR_RETURN(const Taken b, take(name + ".bias", {out}));
   std::vector<uint64_t> w_copy, b_copy;
+  TensorView weight = entry_view(w.entry, {out, in}, w_copy);
+  const DType dtype = backend_.activation_dtype();
+  if (dtype != DType::kF32 && weight.dtype != dtype) {
+    FO_RETURN_IF_ERROR(to_16_bits(w.entry, dtype, w.memory));
+    weight = TensorView::contiguous(w.memory.data(), dtype, {out, in});
+  }
   FO_ASSIGN_OR_RETURN(Weight packed,
-                      backend_.pack_weight({.weight = entry_view(*w, {out, in}, w_copy),
-                                            .bias = entry_view(*b, {out}, b_copy),
+                      backend_.pack_weight({.weight = weight,
+                                            .bias = entry_view(b.entry, {out}, b_copy),
                                             .out_head_dim = out_head_dim}));
   packed_bytes_ += packed->bytes();
   return packed;
@@ -111,8 +139,8 @@ Result<Weight> WeightLoader::linear_rows(const std::string& name, int64_t in,
 
 Result<std::vector<float>> WeightLoader::host(const std::string& name,
                                               const std::vector<int64_t>& shape) {
-  FO_ASSIGN_OR_RETURN(const TensorEntry* e, take(name, shape));
-  return to_f32(*e);
+  FO_ASSIGN_OR_RETURN(const Taken t, take(name, shape));
+  return to_f32(t.entry);
 }
 
 Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
@@ -122,7 +150,8 @@ Result<Tensor> WeightLoader::vector(const std::string& name, int64_t size) {
 
 std::vector<std::string> WeightLoader::unused() const {
   std::vector<std::string> out;
-  for (const TensorEntry* e : store_.tensors()) {
+  if (!store_) return out;
+  for (const TensorEntry* e : store_->tensors()) {
     if (!taken_.count(e->name)) out.push_back(e->name);
   }
   return out;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/weight_store.h"
+#include "models/random_weights.h"
 #include "models/tensor.h"
 
 namespace flashomni {
@@ -18,11 +19,14 @@ using Weight = std::shared_ptr<const PackedWeight>;
 
 class WeightLoader {
  public:
-  WeightLoader(Backend& backend, const WeightStore& store) : backend_(backend), store_(store) {}
+  WeightLoader(Backend& backend, const WeightStore& store) : backend_(backend), store_(&store) {}
+  // Random weights under every name that is asked for.
+  WeightLoader(Backend& backend, uint64_t seed)
+      : backend_(backend), random_(std::make_unique<RandomWeights>(seed)) {}
 
-  // `<name>.weight` [out, in] and `<name>.bias` [out]. out_head_dim: see WeightDesc.
-  // A convolution whose stride is its kernel is a Linear over flattened patches: `stored` is then
-  // its weight's shape [out, channels, kernel...].
+  // `<name>.weight` [out, in] and `<name>.bias` [out], in the backend's activation dtype where that
+  // has 16 bits. out_head_dim: see WeightDesc. A convolution whose stride is its kernel is a Linear
+  // over flattened patches: `stored` is then its weight's shape [out, channels, kernel...].
   Result<Weight> linear(const std::string& name, int64_t out, int64_t in, int out_head_dim = 0,
                         const std::vector<int64_t>& stored = {});
   // The same for a small layer whose output features are wanted in another order: feature i is the
@@ -39,10 +43,16 @@ class WeightLoader {
   int64_t parameters() const { return parameters_; }
 
  private:
-  Result<const TensorEntry*> take(const std::string& name, const std::vector<int64_t>& shape);
+  // A tensor and, where it is not in a mapped file, its values.
+  struct Taken {
+    TensorEntry entry;
+    std::vector<uint16_t> memory;
+  };
+  Result<Taken> take(const std::string& name, const std::vector<int64_t>& shape);
 
   Backend& backend_;
-  const WeightStore& store_;
+  const WeightStore* store_ = nullptr;
+  std::unique_ptr<RandomWeights> random_;
   std::set<std::string> taken_;
   size_t packed_bytes_ = 0;
   int64_t parameters_ = 0;

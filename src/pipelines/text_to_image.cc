@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pipelines/text_to_image.h"
 
-#include <chrono>
 #include <cmath>
 
 #include "io/json.h"
@@ -167,43 +166,15 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   const int64_t input_tokens = edit ? 2 * tokens : tokens;
   FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, input, {1, input_tokens, channels}));
   const TensorView latents = x.view().slice(1, 0, tokens);
-  Tensor velocity[2];
-  for (int s = 0; s < (guided ? 2 : 1); ++s) {
-    FO_ASSIGN_OR_RETURN(velocity[s],
-                        Tensor::allocate(backend_, DType::kF32, {1, tokens, channels}));
-  }
-
-  const auto start = std::chrono::steady_clock::now();
-  for (int step = 0; step < request.steps; ++step) {
-    FO_ASSIGN_OR_RETURN(const StepKind kind, engine.begin_step(step));
-    for (int s = 0; s < (guided ? 2 : 1); ++s) {
-      engine.begin_stream(s);
-      FO_RETURN_IF_ERROR(transformer_->forward(engine, step, s, x, velocity[s]));
-    }
-    backend_.set_scope("sampler");
-    // x += (sigma' - sigma) * (v_empty + g (v_prompt - v_empty)), in one pass.
-    const float dt = sigmas[size_t(step) + 1] - sigmas[size_t(step)];
-    const auto g = static_cast<float>(request.guidance);
-    CombineParams euler{.x = latents, .y = velocity[0], .out = latents};
-    euler.b = guided ? dt * g : dt;
-    if (guided) {
-      euler.z = velocity[1];
-      euler.c = dt * (1.f - g);
-    }
-    FO_RETURN_IF_ERROR(backend_.combine(exec, euler));
-    FO_RETURN_IF_ERROR(engine.end_step());
-    if (progress) {
-      const StepRecord& r = engine.report().steps.back();
-      if (!progress({step + 1, request.steps, kind, r.seconds, r.attention_sparsity()})) {
-        return cancelled("stopped after step " + std::to_string(step + 1) + " of " +
-                         std::to_string(request.steps));
-      }
-    }
-  }
-  FO_RETURN_IF_ERROR(engine.end_run());
-
+  Denoising run{.exec = exec, .sigmas = sigmas, .streams = guided ? 2 : 1};
+  run.guidance = request.guidance;
+  run.input = x;
+  run.latents = latents;
+  run.evaluate = [&](int step, int stream, const TensorView& seen, const TensorView& velocity) {
+    return transformer_->forward(engine, step, stream, seen, velocity);
+  };
   TextToImageResult out;
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  FO_ASSIGN_OR_RETURN(out.seconds, denoise(backend_, engine, run, progress));
   out.latents.resize(values);
   FO_RETURN_IF_ERROR(
       backend_.download(exec, out.latents.data(), latents.data, values * sizeof(float)));

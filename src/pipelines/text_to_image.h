@@ -4,7 +4,6 @@
 // the transformer under an engine.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "io/image.h"
 #include "models/flux/transformer.h"
 #include "models/text/token_embedding_encoder.h"
+#include "pipelines/denoise.h"
 #include "pipelines/flow_match_euler.h"
 
 namespace flashomni {
@@ -39,17 +39,6 @@ struct TextToImageRequest {
   Image reference;           // editing: a clean picture appended to the sequence; empty for none
   std::vector<float> noise;  // [tokens, channels]; empty: torch_randn(seed)
 };
-
-// Progress of a run, after each step.
-struct StepProgress {
-  int step = 0;  // finished steps
-  int steps = 0;
-  StepKind kind = StepKind::kFull;
-  double seconds = 0;   // of this step
-  double sparsity = 0;  // attention sparsity of this step
-};
-// Returns false to stop; the run then ends with a kCancelled status.
-using ProgressCallback = std::function<bool(const StepProgress&)>;
 
 struct TextToImageResult {
   Image image;

@@ -119,7 +119,9 @@ template <class V>
 void visit(RandomOptions& o, V& v) {
   v("cached", o.cached, 0, 1, "share of unprotected rows that are cached");
   v("skipped", o.skipped, 0, 1, "share of unprotected pairs that are skipped");
+  v("degraded", o.degraded, 0, 1, "share of layers, evenly spread, that degrade");
   v("order", o.order, 0, 3, "Taylor order of the feature forecast");
+  v("degrade_order", o.degrade_order, 0, 3, "Taylor order of the reused outputs of such layers");
   v("seed", o.seed, 0, 9.2e18, "seed of the symbols");
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");

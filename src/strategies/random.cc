@@ -2,9 +2,12 @@
 //
 // Random symbols with exact counts (the published benchmark's pattern), fresh for every layer,
 // stream and Update, the same for the same seed.
+#include <cmath>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "base/parallel.h"
 #include "base/rng.h"
 #include "strategies/options.h"
 #include "strategies/static_pattern.h"
@@ -28,22 +31,86 @@ class RandomStrategy : public Strategy {
     CacheSpec c;
     c.features = o_.cached > 0;
     c.order = o_.order;
+    c.degrade = o_.degraded > 0;
+    // Only text rows remain in the layers that are to degrade.
+    c.degrade_density = degrade_density_;
+    c.degrade_order = o_.degrade_order;
     return c;
   }
+
+  // All symbols of the run are made now, by all cores: a long sequence has millions of pairs, and
+  // an Update on a GPU should not wait for them.
   Status begin_run(const RunInfo& run) override {
     schedule_ = strategies::UpdateSchedule(o_.schedule, run.steps);
+    prepared_.clear();
+    first_.assign(size_t(run.steps), -1);
+    std::vector<Place> places;
+    for (int step = 0; step < run.steps; ++step) {
+      if (schedule_.kind(step) != StepKind::kUpdate) continue;
+      first_[size_t(step)] = static_cast<int64_t>(places.size());
+      for (int stream = 0; stream < run.streams; ++stream) {
+        for (int layer = 0; layer < run.layers; ++layer) places.push_back({step, layer, stream});
+      }
+    }
+    layers_ = run.layers;
+    const SymbolGeometry g = geometry(run.sequence);
+    FO_RETURN_IF_ERROR(g.validate());
+    const BlockRange text = protected_blocks(run.sequence, o_.block_q);
+    degrade_density_ = double(text.size()) / g.num_q_blocks();
+    if (o_.degraded > 0 && degrade_density_ > kMostText) {
+      return unsupported("layers that keep " + std::to_string(text.size()) + " of " +
+                         std::to_string(g.num_q_blocks()) +
+                         " rows for the text cannot be told from others to degrade");
+    }
+    prepared_.resize(places.size());
+    ThreadPool threads;
+    threads.run(static_cast<int64_t>(places.size()), [&](int64_t i, int) {
+      prepared_[size_t(i)] = make(run.sequence, g, places[size_t(i)]);
+    });
     return ok_status();
   }
   StepKind begin_step(const StepContext& step) override { return schedule_.kind(step.step); }
 
   Status build(const BuildContext& c, SymbolsView out) override {
-    const SymbolGeometry& g = out.geometry;
-    const BlockRange text_q =
-        o_.protect_text ? strategies::text_blocks(c.sequence, o_.block_q) : BlockRange{};
-    const BlockRange text_kv =
-        o_.protect_text ? strategies::text_blocks(c.sequence, o_.block_kv) : BlockRange{};
-    Rng rng(uint64_t(o_.seed) * 0x9e3779b97f4a7c15ull + uint64_t(c.step.step) * 1000003 +
-            uint64_t(c.layer) * 1009 + uint64_t(c.stream));
+    const auto step = size_t(c.step.step);
+    const int64_t first = step < first_.size() ? first_[step] : -1;
+    const int64_t i = first + int64_t{c.stream} * layers_ + c.layer;
+    if (first < 0 || i >= static_cast<int64_t>(prepared_.size())) {
+      return strategies::upload_symbols(
+          c, make(c.sequence, out.geometry, {c.step.step, c.layer, c.stream}), out);
+    }
+    return strategies::upload_symbols(c, prepared_[size_t(i)], out);
+  }
+
+ private:
+  static constexpr double kMostText = 0.3;  // share of rows
+
+  struct Place {
+    int step, layer, stream;
+  };
+
+  SymbolGeometry geometry(const SequenceInfo& s) const {
+    SymbolGeometry g;
+    g.batch = s.batch;
+    g.heads = s.heads;
+    g.q_tokens = g.kv_tokens = s.tokens;
+    g.block_q = o_.block_q;
+    g.block_kv = o_.block_kv;
+    return g;
+  }
+  BlockRange protected_blocks(const SequenceInfo& s, int block) const {
+    return o_.protect_text ? strategies::text_blocks(s, block) : BlockRange{};
+  }
+  // Every 1/degraded-th layer.
+  bool degrades(int layer) const {
+    return std::floor((layer + 1) * o_.degraded) > std::floor(layer * o_.degraded);
+  }
+
+  SparseSymbols make(const SequenceInfo& s, const SymbolGeometry& g, const Place& at) const {
+    const BlockRange text_q = protected_blocks(s, o_.block_q);
+    const BlockRange text_kv = protected_blocks(s, o_.block_kv);
+    Rng rng(uint64_t(o_.seed) * 0x9e3779b97f4a7c15ull + uint64_t(at.step) * 1000003 +
+            uint64_t(at.layer) * 1009 + uint64_t(at.stream));
     SparseSymbols symbols(g);
 
     std::vector<std::pair<int, int>> rows;  // (b * heads + h, i)
@@ -52,7 +119,8 @@ class RandomStrategy : public Strategy {
         if (!text_q.contains(i)) rows.emplace_back(bh, i);
       }
     }
-    const size_t cached = static_cast<size_t>(o_.cached * double(rows.size()));
+    const double share = degrades(at.layer) ? 1 : o_.cached;
+    const size_t cached = static_cast<size_t>(share * double(rows.size()));
     shuffle_front(rows, cached, rng);
     for (size_t r = 0; r < cached; ++r) {
       symbols.set_c(rows[r].first / g.heads, rows[r].first % g.heads, rows[r].second, false);
@@ -70,12 +138,15 @@ class RandomStrategy : public Strategy {
       symbols.set_s(bh / g.heads, bh % g.heads, i, pairs[p].second, false);
     }
     symbols.repair();
-    return strategies::upload_symbols(c, symbols, out);
+    return symbols;
   }
 
- private:
   RandomOptions o_;
   strategies::UpdateSchedule schedule_;
+  int layers_ = 0;
+  double degrade_density_ = 0;
+  std::vector<int64_t> first_;  // by step: its first symbols in prepared_, -1 without any
+  std::vector<SparseSymbols> prepared_;
 };
 
 }  // namespace

@@ -22,11 +22,23 @@ FluxTransformer::~FluxTransformer() = default;
 
 Result<std::unique_ptr<FluxTransformer>> FluxTransformer::load(Backend& backend,
                                                                const std::string& folder) {
-  std::unique_ptr<FluxTransformer> m(new FluxTransformer(backend));
-  FO_ASSIGN_OR_RETURN(m->config_, load_flux_config(folder + "/config.json"));
+  FO_ASSIGN_OR_RETURN(const FluxConfig config, load_flux_config(folder + "/config.json"));
   FO_ASSIGN_OR_RETURN(WeightStore store, WeightStore::open(folder));
   WeightLoader loader(backend, store);
-  FO_ASSIGN_OR_RETURN(m->weights_, load_flux_weights(m->config_, loader));
+  return make(backend, config, loader);
+}
+
+Result<std::unique_ptr<FluxTransformer>> FluxTransformer::make(Backend& backend,
+                                                               const FluxConfig& config,
+                                                               WeightLoader& loader) {
+  const TensorView heads = shape_only(
+      backend.activation_dtype(),
+      {1, config.num_attention_heads, config.num_attention_heads, config.attention_head_dim});
+  FO_RETURN_IF_ERROR(
+      backend.supports(AttentionParams{.q = heads, .k = heads, .v = heads, .out = heads}));
+  std::unique_ptr<FluxTransformer> m(new FluxTransformer(backend));
+  m->config_ = config;
+  FO_ASSIGN_OR_RETURN(m->weights_, load_flux_weights(config, loader));
   m->parameters_ = loader.parameters();
   m->weight_bytes_ = loader.packed_bytes();
   m->unused_ = loader.unused();
@@ -114,7 +126,8 @@ Status FluxTransformer::embed_conditioning(const RunSetup& setup) {
     FO_ASSIGN_OR_RETURN(Tensor states,
                         Tensor::upload(backend_, c.encoder_hidden_states,
                                        {1, setup.text_tokens, config_.joint_attention_dim}));
-    FO_ASSIGN_OR_RETURN(s.text, allocate({1, setup.text_tokens, d}));
+    FO_ASSIGN_OR_RETURN(
+        s.text, Tensor::allocate(backend_, backend_.activation_dtype(), {1, setup.text_tokens, d}));
     LinearParams l{.x = states, .weight = weights_.context_embedder.get()};
     l.out = s.text;
     FO_RETURN_IF_ERROR(backend_.linear(exec_, l));
@@ -127,10 +140,15 @@ Status FluxTransformer::allocate_activations(const RunSetup& setup) {
   const int64_t n = static_cast<int64_t>(setup.ids.size());
   const int64_t d = config_.width(), h = config_.num_attention_heads;
   const int64_t hd = config_.attention_head_dim;
+  const DType dtype = backend_.activation_dtype();
   auto allocate = [&](Tensor& t, std::initializer_list<int64_t> dims) -> Status {
-    FO_ASSIGN_OR_RETURN(t, Tensor::allocate(backend_, DType::kF32, dims));
+    FO_ASSIGN_OR_RETURN(t, Tensor::allocate(backend_, dtype, dims));
     return ok_status();
   };
+  input_ = {};
+  if (dtype != DType::kF32) {
+    FO_RETURN_IF_ERROR(allocate(input_, {1, n - setup.text_tokens, config_.in_channels}));
+  }
   FO_RETURN_IF_ERROR(allocate(x_, {1, n, d}));
   FO_RETURN_IF_ERROR(allocate(norm_, {1, n, d}));
   FO_RETURN_IF_ERROR(allocate(q_, {1, n, h, hd}));
@@ -141,50 +159,48 @@ Status FluxTransformer::allocate_activations(const RunSetup& setup) {
   return allocate(module_out_, {1, n, d});
 }
 
-// An upper bound of the workspace any operation of this model needs.
-size_t FluxTransformer::required_workspace(int64_t rows) const {
+// An upper bound of the workspace any operation of this model needs. REQUIRES the activations.
+size_t FluxTransformer::required_workspace(int64_t steps) const {
   size_t bytes = 0;
-  auto linear = [&](const Weight& w) {
-    LinearParams p{.x = TensorView::contiguous(nullptr, DType::kF32, {1, rows, w->in_features()}),
-                   .weight = w.get()};
-    p.out = TensorView::contiguous(nullptr, DType::kF32, {1, rows, w->out_features()});
+  auto linear = [&](const Weight& w, DType dtype, int64_t rows, bool gated) {
+    LinearParams p{.x = shape_only(dtype, {1, rows, w->in_features()}), .weight = w.get()};
+    const TensorView y = shape_only(dtype, {1, rows, w->out_features()});
+    (gated ? p.residual : p.out) = y;
+    if (gated) p.gate = shape_only(DType::kF32, {1, w->out_features()});
     bytes = std::max(bytes, backend_.workspace_bytes(p));
   };
-  linear(weights_.x_embedder);
-  linear(weights_.context_embedder);
-  linear(weights_.norm_out);
-  linear(weights_.proj_out);
+  auto once = [&](const Weight& w, int64_t rows) { linear(w, DType::kF32, rows, false); };
+  const DType dtype = x_.view().dtype;
+  linear(weights_.x_embedder, dtype, tokens_, false);
+  once(weights_.context_embedder, text_tokens_);
+  once(weights_.norm_out, steps);
+  linear(weights_.proj_out, dtype, tokens_, false);
   for (const EmbedderWeights* e : {&weights_.timestep, &weights_.guidance, &weights_.pooled}) {
-    if (e->linear_1) linear(e->linear_1);
-    if (e->linear_2) linear(e->linear_2);
+    if (e->linear_1) once(e->linear_1, steps);
+    if (e->linear_2) once(e->linear_2, steps);
   }
-  auto projections = [&](const Weight& q, const Weight& out, int64_t mlp_width) {
-    const int h = config_.num_attention_heads, hd = config_.attention_head_dim;
-    const TensorView heads = TensorView::contiguous(nullptr, DType::kF32, {1, rows, h, hd});
-    GemmQParams gq{.x = TensorView::contiguous(nullptr, DType::kF32, {1, rows, config_.width()}),
-                   .weight = q.get()};
-    gq.out = heads;
-    GemmOParams go{.attn = heads, .weight = out.get(), .rows = static_cast<int>(rows)};
-    if (mlp_width > 0) {
-      go.mlp = TensorView::contiguous(nullptr, DType::kF32, {1, rows, mlp_width});
-    }
-    go.out = TensorView::contiguous(nullptr, DType::kF32, {1, rows, config_.width()});
-    AttentionParams at{.q = heads, .k = heads, .v = heads, .out = heads};
-    bytes = std::max({bytes, backend_.workspace_bytes(gq), backend_.workspace_bytes(go),
+  auto projections = [&](const Weight& q, const Weight& out, const TensorView& mlp) {
+    GemmQParams one{.x = norm_, .weight = q.get()};
+    one.out = q_;
+    GemmOParams go{.attn = attn_, .mlp = mlp, .weight = out.get(), .rows = tokens_};
+    go.out = x_;
+    const AttentionParams at{.q = q_, .k = k_, .v = v_, .out = attn_};
+    bytes = std::max({bytes, backend_.workspace_bytes(one), backend_.workspace_bytes(go),
+                      backend_.workspace_bytes(GemmQkvParams{.q = one, .k = one, .v = one}),
                       backend_.workspace_bytes(at)});
   };
   for (const DoubleBlockWeights& b : weights_.double_blocks) {
     for (const StreamWeights* s : {&b.image, &b.text}) {
-      linear(s->modulation);
-      linear(s->ff_in);
-      linear(s->ff_out);
-      projections(s->attention.q, s->attention.out, 0);
+      once(s->modulation, steps);
+      linear(s->ff_in, dtype, tokens_, false);
+      linear(s->ff_out, dtype, tokens_, true);
+      projections(s->attention.q, s->attention.out, {});
     }
   }
   for (const SingleBlockWeights& b : weights_.single_blocks) {
-    linear(b.modulation);
-    linear(b.mlp);
-    projections(b.q, b.out, config_.mlp_width());
+    once(b.modulation, steps);
+    linear(b.mlp, dtype, tokens_, false);
+    projections(b.q, b.out, mlp_);
   }
   return bytes;
 }
@@ -242,13 +258,13 @@ Status FluxTransformer::begin_run(Engine& engine, const RunSetup& setup) {
   tokens_ = tokens;
   output_tokens_ = setup.output_tokens;
 
-  const int64_t rows = std::max<int64_t>(tokens, static_cast<int64_t>(setup.sigmas.size()));
-  FO_ASSIGN_OR_RETURN(workspace_, backend_.allocate(std::max<size_t>(1, required_workspace(rows))));
+  FO_RETURN_IF_ERROR(allocate_activations(setup));
+  const size_t bytes = required_workspace(static_cast<int64_t>(setup.sigmas.size()));
+  FO_ASSIGN_OR_RETURN(workspace_, backend_.allocate(std::max<size_t>(1, bytes)));
   exec_ = {nullptr, workspace_->data(), workspace_->bytes()};
   FO_ASSIGN_OR_RETURN(rope_, make_rope(backend_, setup.ids, config_.axes_dims_rope, kRopeTheta,
                                        config_.attention_head_dim));
   FO_RETURN_IF_ERROR(embed_conditioning(setup));
-  FO_RETURN_IF_ERROR(allocate_activations(setup));
 
   RunInfo run;
   run.steps = static_cast<int>(setup.sigmas.size());
@@ -266,7 +282,7 @@ Status FluxTransformer::begin_run(Engine& engine, const RunSetup& setup) {
 
 size_t FluxTransformer::activation_bytes() const {
   size_t n = workspace_ ? workspace_->bytes() : 0;
-  for (const Tensor* t : {&x_, &norm_, &q_, &k_, &v_, &attn_, &mlp_, &module_out_}) {
+  for (const Tensor* t : {&input_, &x_, &norm_, &q_, &k_, &v_, &attn_, &mlp_, &module_out_}) {
     n += t->bytes();
   }
   n += rope_.cos.bytes() + rope_.sin.bytes();
@@ -287,6 +303,11 @@ Status FluxTransformer::forward(Engine& engine, int step, int stream, const Tens
   FO_RETURN_IF_ERROR(
       backend_.copy(exec_, {.src = s.text.view(), .dst = x_.view().slice(1, 0, text_tokens_)}));
   LinearParams embed{.x = hidden, .weight = weights_.x_embedder.get()};
+  if (input_) {
+    FO_RETURN_IF_ERROR(backend_.activation(
+        exec_, {.x = hidden, .activation = Activation::kNone, .out = input_.view()}));
+    embed.x = input_;
+  }
   embed.out = image;
   FO_RETURN_IF_ERROR(backend_.linear(exec_, embed));
   tap("embed");

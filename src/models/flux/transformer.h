@@ -41,6 +41,10 @@ class FluxTransformer {
  public:
   // Loads `<folder>/config.json` and the safetensors beside it.
   static Result<std::unique_ptr<FluxTransformer>> load(Backend& backend, const std::string& folder);
+  // Takes the weights from `loader`, whose backend it uses. Both are kUnsupported when the backend
+  // has no attention for heads of this size.
+  static Result<std::unique_ptr<FluxTransformer>> make(Backend& backend, const FluxConfig& config,
+                                                       WeightLoader& loader);
 
   const FluxConfig& config() const { return config_; }
   int64_t parameters() const { return parameters_; }
@@ -52,7 +56,7 @@ class FluxTransformer {
   Status begin_run(Engine& engine, const RunSetup& setup);
 
   // One evaluation: hidden [1, image_tokens, in_channels] -> out [1, output_tokens, out width], the
-  // velocity. REQUIRES engine.begin_step(step) and begin_stream(stream).
+  // velocity, both f32. REQUIRES engine.begin_step(step) and begin_stream(stream).
   Status forward(Engine& engine, int step, int stream, const TensorView& hidden,
                  const TensorView& out);
 
@@ -71,7 +75,7 @@ class FluxTransformer {
   std::vector<LayerDesc> describe_layers() const;
   Status embedder(const EmbedderWeights& w, const TensorView& x, const TensorView& out);
 
-  size_t required_workspace(int64_t rows) const;
+  size_t required_workspace(int64_t steps) const;
   Status double_block(Engine& engine, int index, int step, int stream);
   Status single_block(Engine& engine, int index, int step, int stream);
   Status attention_inputs(Engine& engine, int layer, const TensorView& x, const Weight& q,
@@ -93,6 +97,8 @@ class FluxTransformer {
   int output_tokens_ = 0;
   RopeTensors rope_;
   std::vector<StreamState> streams_;
+  // All in the backend's activation dtype.
+  Tensor input_;       // [1, image tokens, in_channels], where that dtype has 16 bits
   Tensor x_;           // [1, N, D], text rows first: the residual stream
   Tensor norm_;        // [1, N, D]
   Tensor q_, k_, v_;   // [1, N, H, d]

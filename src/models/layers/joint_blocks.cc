@@ -17,24 +17,24 @@ constexpr int kTotal = 0;
 
 }  // namespace
 
-// Q through the engine (GEMM-Q may skip tiles), K and V always dense.
+// All three in one operation through the engine: tiles of Q may be skipped, K and V are dense.
 Status JointTransformer::attention_inputs(Engine& engine, int layer, const TensorView& x,
                                           const Weight& q, const Weight& k, const Weight& v,
                                           const TensorView& norm_q, const TensorView& norm_k,
                                           int token_offset) {
-  GemmQParams p{.x = x, .token_offset = token_offset};
-  p.weight = v.get();
-  p.out = v_;
-  FO_RETURN_IF_ERROR(backend_.gemm_q(exec_, p));
-  p.rope = rope_.table();
-  p.weight = k.get();
-  p.rms_weight = norm_k;
-  p.out = k_;
-  FO_RETURN_IF_ERROR(backend_.gemm_q(exec_, p));
-  p.weight = q.get();
-  p.rms_weight = norm_q;
-  p.out = q_;
-  return engine.project_q(layer, p);
+  const GemmQParams one{.x = x, .token_offset = token_offset};
+  GemmQkvParams p{.q = one, .k = one, .v = one};
+  p.v.weight = v.get();
+  p.v.out = v_;
+  p.k.weight = k.get();
+  p.k.rms_weight = norm_k;
+  p.k.rope = rope_.table();
+  p.k.out = k_;
+  p.q.weight = q.get();
+  p.q.rms_weight = norm_q;
+  p.q.rope = rope_.table();
+  p.q.out = q_;
+  return engine.project_qkv(layer, p);
 }
 
 Status JointTransformer::double_block(Engine& engine, int index, int step, int stream) {

@@ -126,9 +126,9 @@ size_t JointTransformer::required_workspace(int64_t steps) const {
     one.out = q_;
     GemmOParams o{.attn = attn_, .mlp = mlp, .weight = out.get(), .rows = layout_.tokens()};
     o.out = x_;
-    size.add(one);
+    size.add(GemmQkvParams{.q = one, .k = one, .v = one});
     size.add(o);
-    size.add(AttentionParams{.q = q_, .k = k_, .v = v_, .out = attn_});
+    size.attention({.q = q_, .k = k_, .v = v_, .out = attn_});
   };
   for (const DoubleBlockWeights& b : weights_.double_blocks) {
     for (const StreamWeights* s : {&b.latents, &b.text}) {

@@ -34,6 +34,25 @@ class WorkspaceSize {
     p.gate = shape_only(DType::kF32, {1, weight->out_features()});
     add(p);
   }
+  // Attention of a layer that the engine runs, dense or by symbols of any block size.
+  void attention(AttentionParams params) {
+    add(params);
+    SymbolGeometry& g = params.symbols.geometry;
+    g.batch = static_cast<int>(params.q.size(0));
+    g.heads = static_cast<int>(params.q.size(2));
+    g.q_tokens = static_cast<int>(params.q.size(1));
+    g.kv_tokens = static_cast<int>(params.k.size(1));
+    const TensorView stand_in = shape_only(DType::kU64, {1});
+    params.symbols.c = params.symbols.s = stand_in.as<uint64_t>();
+    for (const int block_q : {32, 64, 128}) {
+      for (const int block_kv : {32, 64, 128}) {
+        g.block_q = block_q;
+        g.block_kv = block_kv;
+        params.plan = {stand_in.data, backend_.plan_bytes(g)};
+        add(params);
+      }
+    }
+  }
   size_t bytes() const { return bytes_; }
 
  private:
