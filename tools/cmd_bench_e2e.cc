@@ -209,9 +209,10 @@ CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line) {
   sub->add_option("prompt", flags->prompt, "what to draw (default '3d red apple')")
       ->type_name("PROMPT");
   add_number(*sub, "--repeats", flags->repeats, 1, "timed generations of each (default 3)");
-  sub->add_flag("--random-weights", flags->random_weights,
-                "seeded random weights for the transformer that --model names (a folder with "
-                "config.json, flux.1-dev, flux.1-schnell): speed and memory only, no picture");
+  sub->add_flag(
+      "--random-weights", flags->random_weights,
+      "seeded random weights for the transformer that --model names (a folder with "
+      "config.json, flux.1-dev, flux.1-schnell, hunyuan-video): speed and memory only, no picture");
   add_number(*sub, "--frames", flags->frames, 1, "of a video (random weights; default 1)");
   add_number(*sub, "--text-tokens", flags->text_tokens, 1,
              "of the random text (default: what the model is used with)");

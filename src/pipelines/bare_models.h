@@ -14,11 +14,17 @@ namespace flashomni::bare {
 
 inline constexpr char kFluxDev[] = "flux.1-dev";
 inline constexpr char kFluxSchnell[] = "flux.1-schnell";
+inline constexpr char kHunyuanVideo[] = "hunyuan-video";
 
 // `folder` holds config.json; empty: the known configuration called `name`.
 Result<std::unique_ptr<BareTransformer>> make_flux(Backend& backend, const std::string& name,
                                                    const std::string& folder,
                                                    const BareTransformerOptions& options);
+
+Result<std::unique_ptr<BareTransformer>> make_hunyuan_video(Backend& backend,
+                                                            const std::string& name,
+                                                            const std::string& folder,
+                                                            const BareTransformerOptions& options);
 
 Status check_pixels(const char* name, int pixels, int multiple);
 // Calls `load` with random weights or those in the folder, as the options ask.

@@ -55,7 +55,7 @@ Result<BareTransformerResult> finish(Backend& backend, Engine& engine, const Den
 }  // namespace bare
 
 std::vector<std::string> bare_transformer_names() {
-  return {bare::kFluxDev, bare::kFluxSchnell};
+  return {bare::kFluxDev, bare::kFluxSchnell, bare::kHunyuanVideo};
 }
 
 Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
@@ -73,7 +73,11 @@ Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
     if (kind == "FluxTransformer2DModel") {
       return bare::make_flux(backend, name, folder.string(), options);
     }
-    return unsupported(path + ": model class is '" + kind + "', wanted FluxTransformer2DModel");
+    if (kind == "HunyuanVideoTransformer3DModel") {
+      return bare::make_hunyuan_video(backend, name, folder.string(), options);
+    }
+    return unsupported(path + ": model class is '" + kind +
+                       "', wanted FluxTransformer2DModel or HunyuanVideoTransformer3DModel");
   }
   const std::vector<std::string> names = bare_transformer_names();
   std::string known;
@@ -85,6 +89,9 @@ Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
   if (!options.random_weights) {
     return invalid_argument(options.model + " is a configuration without weights; give a folder " +
                             "that has them, or ask for random ones");
+  }
+  if (options.model == bare::kHunyuanVideo) {
+    return bare::make_hunyuan_video(backend, options.model, "", options);
   }
   return bare::make_flux(backend, options.model, "", options);
 }

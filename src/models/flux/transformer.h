@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The FLUX.1 transformer (double-stream, then single-stream blocks) over the backend table, with
-// the engine deciding how each attention layer runs. Source: black-forest-labs/flux and diffusers'
+// The FLUX.1 transformer: joint blocks over a sequence with the text first and the image, to which
+// a reference picture may be appended, after it. Source: black-forest-labs/flux and diffusers'
 // FluxTransformer2DModel.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "flashomni/engine.h"
 #include "models/flux/config.h"
-#include "models/flux/weights.h"
-#include "models/layers/rope.h"
+#include "models/layers/input_embedder.h"
+#include "models/layers/joint_transformer.h"
 
 namespace flashomni::flux {
 
@@ -33,9 +30,6 @@ struct RunSetup {
   int output_tokens = 0;        // leading image tokens whose velocity is wanted
   float guidance = 0;           // embedded guidance; used when the config has it
 };
-
-// Called with intermediate tensors for tests and debugging: name, image part, text part.
-using Tap = std::function<void(const std::string&, const TensorView&, const TensorView&)>;
 
 class FluxTransformer {
  public:
@@ -60,53 +54,25 @@ class FluxTransformer {
   Status forward(Engine& engine, int step, int stream, const TensorView& hidden,
                  const TensorView& out);
 
-  void set_tap(Tap tap) { tap_ = std::move(tap); }
-  const Exec& exec() const { return exec_; }
+  void set_tap(Tap tap) { joint_.set_tap(std::move(tap)); }
+  const Exec& exec() const { return joint_.exec(); }
   size_t activation_bytes() const;
 
-  ~FluxTransformer();
-
  private:
-  struct StreamState;  // per guidance stream: embedded text and modulation rows of all steps
-
   explicit FluxTransformer(Backend& backend);
-  Status embed_conditioning(const RunSetup& setup);
-  Status allocate_activations(const RunSetup& setup);
-  std::vector<LayerDesc> describe_layers() const;
-  Status embedder(const EmbedderWeights& w, const TensorView& x, const TensorView& out);
-
-  size_t required_workspace(int64_t steps) const;
-  Status double_block(Engine& engine, int index, int step, int stream);
-  Status single_block(Engine& engine, int index, int step, int stream);
-  Status attention_inputs(Engine& engine, int layer, const TensorView& x, const Weight& q,
-                          const Weight& k, const Weight& v, const TensorView& norm_q,
-                          const TensorView& norm_k, int token_offset);
-  void tap(const std::string& name);
+  Status check_setup(const RunSetup& setup) const;
+  Result<Tensor> embed_text(const Conditioning& conditioning, int text_tokens);
 
   Backend& backend_;
   FluxConfig config_;
-  FluxWeights weights_;
+  InputEmbedder x_embedder_;
+  Weight context_embedder_;  // [D, joint_attention_dim]
+  JointTransformer joint_;
   int64_t parameters_ = 0;
   size_t weight_bytes_ = 0;
   std::vector<std::string> unused_;
-  Tap tap_;
 
-  // Of the current run.
-  int text_tokens_ = 0;
-  int tokens_ = 0;
-  int output_tokens_ = 0;
-  RopeTensors rope_;
-  std::vector<StreamState> streams_;
-  // All in the backend's activation dtype.
-  Tensor input_;       // [1, image tokens, in_channels], where that dtype has 16 bits
-  Tensor x_;           // [1, N, D], text rows first: the residual stream
-  Tensor norm_;        // [1, N, D]
-  Tensor q_, k_, v_;   // [1, N, H, d]
-  Tensor attn_;        // [1, N, H, d]
-  Tensor mlp_;         // [1, N, 4D]
-  Tensor module_out_;  // [1, N, D], when the engine stores module outputs
-  std::unique_ptr<Buffer> workspace_;
-  Exec exec_;
+  std::vector<Tensor> text_;  // per stream [1, text_tokens, D]
 };
 
 }  // namespace flashomni::flux

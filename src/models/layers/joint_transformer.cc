@@ -16,6 +16,10 @@ JointTransformer::~JointTransformer() = default;
 
 Status JointTransformer::load(const JointConfig& config, WeightLoader& loader) {
   config_ = config;
+  const TensorView heads =
+      shape_only(backend_.activation_dtype(), {1, 1, config.heads, config.head_dim});
+  FO_RETURN_IF_ERROR(
+      backend_.supports(AttentionParams{.q = heads, .k = heads, .v = heads, .out = heads}));
   FO_ASSIGN_OR_RETURN(weights_, load_joint_weights(config, loader));
   return ok_status();
 }

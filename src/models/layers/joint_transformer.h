@@ -51,6 +51,7 @@ class JointTransformer {
   explicit JointTransformer(Backend& backend);
   ~JointTransformer();
 
+  // kUnsupported when the backend has no attention for heads of this size.
   Status load(const JointConfig& config, WeightLoader& loader);
   const JointConfig& config() const { return config_; }
 
