@@ -2,6 +2,7 @@
 //
 // flashomni bench e2e: whole generations of a prompt, dense and with a strategy, and what each kind
 // of step and of operation takes of them.
+#include <charconv>
 #include <cstdio>
 #include <vector>
 
@@ -30,8 +31,8 @@ struct Flags {
   // Without a picture: random latents, and symbols of a stated pattern.
   bool random_weights = false;
   std::optional<int> frames, text_tokens, layers, warmup, interval, order, degrade_order, block;
-  std::optional<double> sparsity, degraded;
-  std::vector<std::string> splits;
+  std::optional<double> sparsity;
+  std::vector<std::string> splits, degraded;
 };
 
 struct Subject {
@@ -112,6 +113,21 @@ Status run_pictures(const Flags& flags, const std::string& command_line) {
   return run_subject(flags, s, *runtime.backend, *runtime.profiler, command_line);
 }
 
+// "SHARE" or "SHARE:SPARSITY", two numbers from 0 to 1.
+Status read_degraded(const std::string& text, TrajectoryPattern& p) {
+  const size_t colon = text.find(':');
+  const auto number = [](const std::string& part, double& out) {
+    const auto end = std::from_chars(part.data(), part.data() + part.size(), out);
+    return end.ec == std::errc() && end.ptr == part.data() + part.size() && out >= 0 && out <= 1;
+  };
+  const bool share = number(text.substr(0, colon), p.degraded);
+  if (share && (colon == std::string::npos || number(text.substr(colon + 1), p.sparsity))) {
+    return ok_status();
+  }
+  return invalid_argument("--degraded is '" + text +
+                          "', wanted SHARE or SHARE:SPARSITY, numbers from 0 to 1");
+}
+
 Status run_bare(const Flags& flags, const std::string& command_line) {
   FO_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, open_backend(flags.model));
   ProfilingBackend profiler(*backend);
@@ -139,18 +155,24 @@ Status run_bare(const Flags& flags, const std::string& command_line) {
   Subject s;
   const std::vector<std::string> all = {"s_s", "s_c", "both"};
   nlohmann::json choices = nlohmann::json::object();
-  const auto add = [&](double degraded) -> Status {
-    p.degraded = degraded;
-    for (const std::string& split : flags.splits.empty() ? all : flags.splits) {
-      p.split = split;
-      FO_ASSIGN_OR_RETURN(E2eWay way, make_trajectory_way(p, sequence, model->layers()));
-      FO_ASSIGN_OR_RETURN(way.choice, resolve_strategy(way.choice, model->family()));
-      choices[way.pattern] = to_json(way.choice);
-      s.ways.push_back(std::move(way));
-    }
+  const auto add = [&]() -> Status {
+    FO_ASSIGN_OR_RETURN(E2eWay way, make_trajectory_way(p, sequence, model->layers()));
+    FO_ASSIGN_OR_RETURN(way.choice, resolve_strategy(way.choice, model->family()));
+    choices[way.pattern] = to_json(way.choice);
+    s.ways.push_back(std::move(way));
     return ok_status();
   };
-  FO_RETURN_IF_ERROR(add(flags.degraded.value_or(0)));
+  for (const std::string& split : flags.splits.empty() ? all : flags.splits) {
+    p.split = split;
+    FO_RETURN_IF_ERROR(add());
+  }
+  p.split = "both";
+  for (const std::string& text : flags.degraded) {
+    const double whole = p.sparsity;
+    FO_RETURN_IF_ERROR(read_degraded(text, p));
+    FO_RETURN_IF_ERROR(add());
+    p.sparsity = whole;
+  }
   s.model.name = model->name();
   s.model.tokens = sequence.tokens;
   s.model.heads = sequence.heads;
@@ -223,8 +245,11 @@ CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line) {
       ->check(CLI::IsMember({"s_s", "s_c", "both"}));
   add_number(*sub, "--trajectory-sparsity", flags->sparsity, 0.0,
              "share of attention left out over all steps (random symbols; default 0.46)");
-  add_number(*sub, "--degraded", flags->degraded, 0.0,
-             "share of layers that degrade (random symbols; default 0)");
+  sub->add_option("--degraded", flags->degraded,
+                  "also with this share of layers degraded, half S_s and half S_c in the others; "
+                  "SHARE:SPARSITY for a trajectory sparsity of its own")
+      ->delimiter(',')
+      ->type_name("LIST");
   add_number(*sub, "--warmup", flags->warmup, 1, "leading dense steps (default 8)");
   add_number(*sub, "--interval", flags->interval, 1, "steps from Update to Update (default 6)");
   add_number(*sub, "--order", flags->order, 0, "Taylor order of the features (default 1)");

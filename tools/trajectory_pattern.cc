@@ -56,7 +56,7 @@ Result<E2eWay> make_trajectory_way(const TrajectoryPattern& p, const SequenceInf
   }
   E2eWay way;
   way.pattern = p.split;
-  if (p.degraded > 0) way.pattern += "+" + percent(whole_layers) + " degraded";
+  if (p.degraded > 0) way.pattern += " + " + fixed(100 * whole_layers, 0) + " % degraded";
   way.choice.name = "random";
   way.choice.options = {{"cached", o.cached},
                         {"skipped", o.skipped},

@@ -84,6 +84,12 @@ class Strategy {
 
   // Called once before a run; checks the options against the run and fails by name.
   virtual Status begin_run(const RunInfo& run) = 0;
+  // Called once after begin_run: puts what is known before the run into the backend's memory.
+  virtual Status prepare(Backend& backend, const Exec& exec) {
+    (void)backend;
+    (void)exec;
+    return ok_status();
+  }
   // Block sizes of the symbols.
   virtual int block_q() const = 0;
   virtual int block_kv() const = 0;

@@ -220,6 +220,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   e.cache = {};
   if (e.sparse) {
     FO_RETURN_IF_ERROR(e.strategy->begin_run(run));
+    FO_RETURN_IF_ERROR(e.strategy->prepare(e.backend, exec));
     e.cache = e.strategy->cache_spec();
     const std::string reason = e.strategy->dense_reason();
     if (!reason.empty()) add_fallback(e.report.fallbacks, "run", reason);

@@ -189,9 +189,14 @@ TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns) {
   return desc;
 }
 
-int gemm_o_panel(int column_tiles) {
-  constexpr int kMost = 24;
-  const int panels = (column_tiles + kMost - 1) / kMost;
+int gemm_o_panel(int column_tiles, int64_t in_features, bool symbols) {
+  int most = 24;
+  if (symbols) {
+    constexpr int64_t kWeightBytes = int64_t{20} << 20;  // of the 50 MiB of an H100's L2
+    const int64_t tile_bytes = int64_t{2} * sm90::kGemmOColumns * in_features;
+    most = static_cast<int>(std::clamp<int64_t>(kWeightBytes / tile_bytes, 1, most));
+  }
+  const int panels = (column_tiles + most - 1) / most;
   return panels > 0 ? (column_tiles + panels - 1) / panels : 1;
 }
 

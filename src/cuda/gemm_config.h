@@ -50,8 +50,10 @@ TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns);
 
 // ---- launches
 
-// Column tiles of GEMM-O that are walked before the next row tile: all of them while the columns of
-// the weight that belong to one k step of all CTAs at work stay in L2, else equal parts.
-int gemm_o_panel(int column_tiles);
+// Column tiles of GEMM-O that are walked before the next row tile. Without symbols all CTAs are at
+// about the same k step: all column tiles, while the columns of the weight that belong to that step
+// stay in L2, else equal parts. With symbols CTAs drift apart, and a panel is as wide as its whole
+// weight stays in L2.
+int gemm_o_panel(int column_tiles, int64_t in_features, bool symbols);
 
 }  // namespace flashomni::cuda

@@ -119,7 +119,7 @@ Status make_args(const Launcher& launcher, const GemmOParams& p, const TensorVie
   args.num_tiles = static_cast<int32_t>(tiles.count);
   args.order_tiles = static_cast<int32_t>(tiles.in_order);
   args.column_tiles = static_cast<int32_t>(ceil_div(args.width, sm90::kGemmOColumns));
-  args.panel = gemm_o_panel(args.column_tiles);
+  args.panel = gemm_o_panel(args.column_tiles, weight.in_features(), bool(p.symbols));
   args.head_words = (args.heads + 63) / 64;
   if (p.symbols) {
     const GemmPlanLayout layout(p.symbols.geometry);

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "strategies/options.h"
 #include "strategies/static_pattern.h"
+#include "strategies/stored_symbols.h"
 
 namespace flashomni {
 namespace {
@@ -69,17 +70,22 @@ class RandomStrategy : public Strategy {
     });
     return ok_status();
   }
+  Status prepare(Backend& backend, const Exec& exec) override {
+    FO_RETURN_IF_ERROR(stored_.store(backend, exec, prepared_));
+    prepared_.clear();
+    return ok_status();
+  }
   StepKind begin_step(const StepContext& step) override { return schedule_.kind(step.step); }
 
   Status build(const BuildContext& c, SymbolsView out) override {
     const auto step = size_t(c.step.step);
     const int64_t first = step < first_.size() ? first_[step] : -1;
     const int64_t i = first + int64_t{c.stream} * layers_ + c.layer;
-    if (first < 0 || i >= static_cast<int64_t>(prepared_.size())) {
+    if (first < 0 || i >= static_cast<int64_t>(stored_.size())) {
       return strategies::upload_symbols(
           c, make(c.sequence, out.geometry, {c.step.step, c.layer, c.stream}), out);
     }
-    return strategies::upload_symbols(c, prepared_[size_t(i)], out);
+    return stored_.copy(c, size_t(i), out);
   }
 
  private:
@@ -145,8 +151,9 @@ class RandomStrategy : public Strategy {
   strategies::UpdateSchedule schedule_;
   int layers_ = 0;
   double degrade_density_ = 0;
-  std::vector<int64_t> first_;  // by step: its first symbols in prepared_, -1 without any
-  std::vector<SparseSymbols> prepared_;
+  std::vector<int64_t> first_;           // by step: its first symbols in prepared_, -1 without any
+  std::vector<SparseSymbols> prepared_;  // until they are stored
+  strategies::StoredSymbols stored_;
 };
 
 }  // namespace

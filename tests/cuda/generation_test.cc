@@ -108,7 +108,7 @@ TEST_P(GenerationTest, BareTransformersRunSparseAndDegraded) {
     RandomOptions sparse = random_options(.3, .3);
     auto run = (*model)->run(6, std::move(*make_random(sparse)), {}, {});
     ASSERT_TRUE(run.ok()) << run.status().to_string();
-    EXPECT_GT(run->report.dispatch_sparsity, 0.3) << name;
+    EXPECT_GT(run->report.dispatch_sparsity, 0.2) << name;
     EXPECT_NE(run->latents, dense->latents) << name;
   }
 }

@@ -139,7 +139,10 @@ __device__ __forceinline__ bool deal_tile(const GemmOArgs& p, const GemmOPicked&
                                           GemmOTile& at) {
   const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
   const int tiles = p.batch * p.num_tiles * p.column_tiles * max(1, p.num_written);
-  if (p.has_symbols && round < tiles / grid && cta / p.panel % 2 == 1) {
+  // In both directions at once, so that long tiles meet short ones; not where the weight is walked
+  // in panels, of which there would then be two in L2.
+  if (p.has_symbols && p.panel == p.column_tiles && round < tiles / grid &&
+      cta / p.panel % 2 == 1) {
     round = tiles / grid - 1 - round;
   }
   const int place = round % 2 == 0 ? cta : grid - 1 - cta;
