@@ -210,6 +210,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   if (e.sparse) {
     FO_RETURN_IF_ERROR(e.strategy->begin_run(run));
     e.cache = e.strategy->cache_spec();
+    e.cache.degrade = e.cache.degrade && e.options.degrade;
     const std::string reason = e.strategy->dense_reason();
     if (!reason.empty()) add_fallback(e.report.fallbacks, "run", reason);
     for (const LayerDesc& d : e.layers) {
@@ -227,6 +228,10 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   }
   e.update_ledger();
   return ok_status();
+}
+
+void Engine::set_exec(const Exec& exec) {
+  impl_->exec = exec;
 }
 
 Result<StepKind> Engine::begin_step(int step) {
