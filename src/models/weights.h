@@ -39,7 +39,12 @@ class WeightLoader {
   int64_t parameters() const { return parameters_; }
 
  private:
-  Result<const TensorEntry*> take(const std::string& name, const std::vector<int64_t>& shape);
+  // A tensor and its values, which entry.data points at.
+  struct Taken {
+    TensorEntry entry;
+    std::vector<uint8_t> values;
+  };
+  Result<Taken> take(const std::string& name, const std::vector<int64_t>& shape);
 
   Backend& backend_;
   const WeightStore& store_;
