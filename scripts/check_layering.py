@@ -36,7 +36,7 @@ GROUPS = {
     r"|mma\.h|vector_types\.h|driver_types\.h|cute/.*|cutlass/.*",
     "torch": r"torch/.*|ATen/.*|c10/.*|pybind11/.*|Python\.h",
     "json": r"nlohmann/.*",
-    "pictures": r"png\.h|jpeglib\.h|jerror\.h",
+    "pictures": r"png\.h|zlib\.h|webp/.*|jpeglib\.h|jerror\.h",
     "tokenizer": r"sentencepiece.*\.h",
     "flags": r"CLI/.*",
     "gtest": r"gtest/.*|gmock/.*",
