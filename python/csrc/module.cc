@@ -62,15 +62,6 @@ Segment segment_of(const std::string& name) {
 using SiteTuple = std::pair<std::string, std::string>;
 using LayerTuple = std::tuple<std::string, int, double, std::vector<SiteTuple>>;
 
-EngineOptions engine_options(bool gemm_q, bool gemm_o, bool degrade, bool keep_symbols) {
-  EngineOptions o;
-  o.sparse_gemm_q = gemm_q;
-  o.sparse_gemm_o = gemm_o;
-  o.degrade = degrade;
-  o.keep_symbols = keep_symbols;
-  return o;
-}
-
 // The session with its number, which operations of torch name it by.
 struct SessionHandle {
   std::shared_ptr<Session> session;
@@ -138,16 +129,13 @@ PYBIND11_MODULE(_core, m) {
       .def("end_run", [](SessionHandle& h) { check(h.session->end_run()); })
       .def_property_readonly("running", [](SessionHandle& h) { return h.session->running(); })
       .def(
-          "set_engine_options",
-          [](SessionHandle& h, bool gemm_q, bool gemm_o, bool degrade, bool keep_symbols,
-             std::vector<std::string> notes) {
-            check(h.session->set_engine_options(
-                engine_options(gemm_q, gemm_o, degrade, keep_symbols), std::move(notes)));
+          "set_run_options",
+          [](SessionHandle& h, std::string q, std::string o, std::string degrade, bool keep) {
+            check(
+                h.session->set_run_options({std::move(q), std::move(o), std::move(degrade), keep}));
           },
-          py::arg("gemm_q"), py::arg("gemm_o"), py::arg("degrade"), py::arg("keep_symbols"),
-          py::arg("notes"))
-      .def("wants_modules",
-           [](SessionHandle& h, int layer) { return h.session->wants_modules(layer); })
+          py::kw_only(), py::arg("dense_gemm_q"), py::arg("dense_gemm_o"), py::arg("no_degrade"),
+          py::arg("keep_symbols"))
       .def("snapshots", snapshots)
       .def("report_json", [](SessionHandle& h) { return h.session->report_json(); });
 }

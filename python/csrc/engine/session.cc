@@ -19,6 +19,13 @@ size_t slot(int layer, Role role, int part) {
   return (size_t(layer) * kRoles + size_t(role)) * kParts + size_t(part);
 }
 
+Status outside_of_a_run() {
+  return invalid_argument(
+      "the model was called outside of a run: call the pipeline (its scheduler starts runs), or "
+      "use "
+      "`with handle.run(steps)` around a loop of your own");
+}
+
 int clamp_rows(int64_t rows, int offset, int tokens) {
   return std::clamp(tokens - offset, 0, static_cast<int>(rows));
 }
@@ -30,6 +37,7 @@ struct Session::Lane {
   int begin = 0, end = 0;
   Sequence sequence;  // with this lane's tokens and text range
   std::unique_ptr<Engine> engine;
+  SymbolGeometry geometry{};  // of the strategy's symbols; no tokens: it makes none
 
   TensorView batch(const TensorView& v) const { return v ? v.slice(0, begin, end) : v; }
   // [B, N, ...] as this lane's samples and tokens.
@@ -103,16 +111,27 @@ void Session::collect() {
     }
   }
   finished_ = merge_reports(reports);
-  for (const std::string& note : options_.notes) add_fallback(finished_.fallbacks, "run", note);
+  add_notes(finished_);
   streams_.clear();
   steps_ = 0;
 }
 
-Status Session::set_engine_options(const EngineOptions& options, std::vector<std::string> notes) {
-  if (!streams_.empty()) return invalid_argument("engine options changed while a run is under way");
-  options_.engine = options;
-  options_.notes = std::move(notes);
+Status Session::set_run_options(RunOptions options) {
+  if (running()) return invalid_argument("run options changed while a run is under way");
+  run_options_ = std::move(options);
   return ok_status();
+}
+
+// What the engine cannot know: it is told to go without, and here is why.
+void Session::add_notes(RunReport& report) const {
+  const auto sparse = [](const StepRecord& s) { return s.kind != StepKind::kFull; };
+  if (std::none_of(report.steps.begin(), report.steps.end(), sparse)) return;
+  if (!run_options_.dense_gemm_o.empty()) {
+    add_fallback(report.fallbacks, "GEMM-O", run_options_.dense_gemm_o);
+  }
+  if (!run_options_.no_degrade.empty()) {
+    add_fallback(report.fallbacks, "degrading", run_options_.no_degrade);
+  }
 }
 
 Status Session::check_layer(int layer) const {
@@ -130,13 +149,6 @@ Status Session::set_weight(int layer, Role role, int part, SessionWeight weight)
   return ok_status();
 }
 
-bool Session::has_weights(Role role) const {
-  for (size_t l = 0; l < options_.layers.size(); ++l) {
-    if (!weights_[slot(int(l), role, 0)].weight) return false;
-  }
-  return !options_.layers.empty();
-}
-
 bool Session::starts_stream(int layer) const {
   if (!running() || (layer_open_ && layer == layer_)) return false;
   return layer <= layer_ || layer_ < 0 ? next_stream_ >= static_cast<int>(streams_.size()) : false;
@@ -150,6 +162,7 @@ std::vector<LayerDesc> Session::describe_layers(const Sequence& s) const {
     LayerDesc d;
     d.name = spec.name;
     d.model_width = spec.model_width;
+    d.dense_gemm_q = run_options_.dense_gemm_q;
     d.flops_q = d.flops_out = 2 * n * width * spec.model_width;
     d.flops_attn = 4 * n * s.tokens * width;
     d.flops_other = n * spec.other_flops_per_token;
@@ -189,13 +202,20 @@ Status Session::start_stream(Stream& stream, const Sequence& sequence, std::span
     stream.lanes.push_back(std::move(lane));
     b = end;
   }
-  EngineOptions engine = options_.engine;
+  EngineOptions engine;
+  engine.sparse_gemm_o = run_options_.dense_gemm_o.empty();
+  engine.degrade = run_options_.no_degrade.empty();
+  engine.keep_symbols = run_options_.keep_symbols;
   // Lanes decide for themselves; a block can be left out for all of them only.
   if (stream.lanes.size() > 1) engine.degrade = false;
   for (const LayerSpec& spec : options_.layers)
     engine.degrade = engine.degrade && !spec.sites.empty();
   for (Lane& lane : stream.lanes) {
     FO_ASSIGN_OR_RETURN(std::unique_ptr<Strategy> strategy, make_strategy(options_.strategy));
+    if (options_.strategy.name != "dense") {
+      lane.geometry = {lane.sequence.batch,  lane.sequence.heads, lane.sequence.tokens,
+                       lane.sequence.tokens, strategy->block_q(), strategy->block_kv()};
+    }
     lane.engine = std::make_unique<Engine>(backend(), std::move(strategy), engine);
     RunInfo run;
     run.steps = steps_ - step_;
@@ -215,9 +235,7 @@ Result<LayerKind> Session::begin_layer(int layer, const Sequence& sequence,
                                        std::span<const int> lengths, const ExecProvider& exec) {
   FO_RETURN_IF_ERROR(check_layer(layer));
   if (!running()) {
-    return invalid_argument("layer " + options_.layers[size_t(layer)].name +
-                            " was called outside of a run: call the pipeline (its scheduler starts "
-                            "runs), or use `with handle.run(steps)` around a loop of your own");
+    return outside_of_a_run();
   }
   const std::scoped_lock lock(backend_->mutex);
   const Exec now = exec(0);
@@ -301,6 +319,23 @@ Status Session::project_qkv(int layer, std::span<const Part> parts, const RopeTa
   return ok_status();
 }
 
+// Workspace that attention needs with and without symbols; refuses what either cannot do, so that a
+// run fails in its first layer and not at its first Dispatch step.
+Result<size_t> Session::attention_workspace(const AttentionParams& dense,
+                                            const SymbolGeometry& geometry) {
+  FO_RETURN_IF_ERROR(backend().supports(dense));
+  const size_t bytes = backend().workspace_bytes(dense);
+  if (geometry.q_tokens == 0) return bytes;
+  AttentionParams sparse = dense;
+  // Only asked about: neither words nor plan are read.
+  uint64_t word = 0;
+  sparse.symbols = {geometry, &word, &word};
+  alignas(64) char plan[64];
+  sparse.plan = {plan, backend().plan_bytes(geometry)};
+  FO_RETURN_IF_ERROR(backend().supports(sparse));
+  return std::max(bytes, backend().workspace_bytes(sparse));
+}
+
 Status Session::attention(int layer, const AttentionParams& params, const ExecProvider& exec) {
   FO_ASSIGN_OR_RETURN(Stream * stream, current(layer));
   const std::scoped_lock lock(backend_->mutex);
@@ -310,8 +345,8 @@ Status Session::attention(int layer, const AttentionParams& params, const ExecPr
     p.k = lane.joint(params.k);
     p.v = lane.joint(params.v);
     p.out = lane.joint(params.out);
-    FO_RETURN_IF_ERROR(backend().supports(p));
-    lane.engine->set_exec(exec(backend().workspace_bytes(p)));
+    FO_ASSIGN_OR_RETURN(const size_t bytes, attention_workspace(p, lane.geometry));
+    lane.engine->set_exec(exec(bytes));
     FO_RETURN_IF_ERROR(lane.engine->attention(layer, p));
   }
   return ok_status();
@@ -371,10 +406,6 @@ Status Session::reuse_module(int layer, int site, const TensorView& gate,
   return ok_status();
 }
 
-int Session::lane_count() const {
-  return next_stream_ == 0 ? 0 : static_cast<int>(streams_[size_t(next_stream_ - 1)]->lanes.size());
-}
-
 RunReport Session::report() const {
   if (streams_.empty()) return finished_;
   std::vector<LaneReport> reports;
@@ -384,7 +415,7 @@ RunReport Session::report() const {
     }
   }
   RunReport report = merge_reports(reports);
-  for (const std::string& note : options_.notes) add_fallback(report.fallbacks, "run", note);
+  add_notes(report);
   return report;
 }
 
@@ -445,6 +476,7 @@ void unregister_session(int64_t id) {
 }
 
 Result<std::shared_ptr<Session>> find_session(int64_t id) {
+  if (id == 0) return outside_of_a_run();  // no session is made before the first run
   Registry& r = registry();
   const std::scoped_lock lock(r.mutex);
   const auto it = r.sessions.find(id);

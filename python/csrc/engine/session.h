@@ -41,9 +41,15 @@ struct LayerSpec {
 
 struct SessionOptions {
   StrategyChoice strategy;  // resolved
-  EngineOptions engine;
   std::vector<LayerSpec> layers;
-  std::vector<std::string> notes;  // why parts run dense, for the report
+};
+
+// What of the sparse machinery a run goes without and why; empty strings go with it.
+struct RunOptions {
+  std::string dense_gemm_q;
+  std::string dense_gemm_o;
+  std::string no_degrade;
+  bool keep_symbols = false;
 };
 
 enum class Role : uint8_t { kQ, kK, kV, kOut };
@@ -87,9 +93,8 @@ class Session {
   Status end_run();
   bool running() const { return steps_ > 0; }
   // For the next run. Refused while one is under way.
-  Status set_engine_options(const EngineOptions& options, std::vector<std::string> notes);
+  Status set_run_options(RunOptions options);
   Status set_weight(int layer, Role role, int part, SessionWeight weight);
-  bool has_weights(Role role) const;
 
   // ---- from the layers, in the order of the model
   // Whether begin_layer(layer) would start a stream that needs its token counts.
@@ -121,8 +126,6 @@ class Session {
                       const ExecProvider& exec);
 
   // ---- what ran
-  // Tokens of the sequence that are computed, at most, by any sample of the current stream.
-  int lane_count() const;
   // The report of the run under way or the last one, over all streams.
   RunReport report() const;
   // The symbols of the last Updates, where EngineOptions::keep_symbols asked for them.
@@ -138,10 +141,13 @@ class Session {
                       const Exec& exec);
   std::vector<LayerDesc> describe_layers(const Sequence& sequence) const;
   Result<Stream*> current(int layer);
+  Result<size_t> attention_workspace(const AttentionParams& dense, const SymbolGeometry& geometry);
   void collect();
+  void add_notes(RunReport& report) const;
 
   std::shared_ptr<SharedBackend> backend_;
   SessionOptions options_;
+  RunOptions run_options_;
   std::vector<SessionWeight> weights_;  // [layer][role][part]
 
   int steps_ = 0;  // of the run under way; 0: none
