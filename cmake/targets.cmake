@@ -5,10 +5,14 @@ function(fo_compile_options target)
   # the same bits in every translation unit and on every instruction set.
   # gcc 12 reports -Wrestrict inside std::string operator+ (its bug 105651).
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
-                                           -Wno-missing-field-initializers -Wno-restrict
+                                           -Wno-missing-field-initializers
+                                           $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
                                            -ffp-contract=off)
   if(FLASHOMNI_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(FLASHOMNI_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
   endif()
   if(FLASHOMNI_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${FLASHOMNI_SANITIZE}

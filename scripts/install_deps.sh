@@ -6,15 +6,15 @@
 #
 #   scripts/install_deps.sh            the library and the command
 #   scripts/install_deps.sh --tests    and the tests
-#   scripts/install_deps.sh --ci       and the checks: clang tools, sanitizers, ccache
+#   scripts/install_deps.sh --ci       and the checks: clang tools, fuzzers, sanitizers, ccache
 set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config libhwy-dev libcli11-dev nlohmann-json3-dev libpng-dev
-          libjpeg-dev libsentencepiece-dev)
+          libjpeg-dev libwebp-dev libsentencepiece-dev)
 for arg in "$@"; do
   case "$arg" in
     --tests) packages+=(libgtest-dev) ;;
-    --ci) packages+=(libgtest-dev git python3 clang-format clang-tidy ccache) ;;
+    --ci) packages+=(libgtest-dev git python3 clang-format clang-tidy ccache clang libclang-rt-dev) ;;
     *)
       echo "install_deps.sh: unknown option '$arg', wanted --tests or --ci" >&2
       exit 2

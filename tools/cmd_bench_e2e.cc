@@ -23,7 +23,7 @@ constexpr int kProfiledSteps = 12;
 
 struct Flags {
   std::string prompt = "3d red apple";
-  std::optional<int> repeats;
+  std::optional<int> repeats, profiled_steps;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
@@ -48,7 +48,7 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
   const BackendInfo info = backend.info();
   E2eOptions options;
   options.repeats = flags.repeats.value_or(3);
-  if (info.name != "cpu") options.profiled_steps = kProfiledSteps;
+  options.profiled_steps = flags.profiled_steps.value_or(info.name == "cpu" ? 0 : kProfiledSteps);
   FO_ASSIGN_OR_RETURN(const std::vector<E2eRun> runs,
                       time_generations(profiler, subject.model, subject.ways, options, progress));
 

@@ -49,6 +49,9 @@ struct EngineOptions {
   // gemm_o off cached tiles are forecast before a dense output projection.
   bool sparse_gemm_q = true;
   bool sparse_gemm_o = true;
+  // Whether layers may degrade where the strategy asks for it. A model that cannot leave out a
+  // whole block (its graph is compiled once for all steps) says no.
+  bool degrade = true;
   bool keep_symbols = false;  // keep a host copy of the symbols of every Update for inspection
 };
 
@@ -121,6 +124,8 @@ class Engine {
   // next run; state is reset. `workspace` is for the operations the engine calls.
   Status begin_run(const RunInfo& run, std::vector<LayerDesc> layers, const Exec& exec);
 
+  // Where the next operations run, when stream or workspace are not those of begin_run.
+  void set_exec(const Exec& exec);
   Result<StepKind> begin_step(int step);
   void begin_stream(int stream);
   LayerKind begin_layer(int layer);

@@ -222,6 +222,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
     FO_RETURN_IF_ERROR(e.strategy->begin_run(run));
     FO_RETURN_IF_ERROR(e.strategy->prepare(e.backend, exec));
     e.cache = e.strategy->cache_spec();
+    e.cache.degrade = e.cache.degrade && e.options.degrade;
     const std::string reason = e.strategy->dense_reason();
     if (!reason.empty()) add_fallback(e.report.fallbacks, "run", reason);
     for (const LayerDesc& d : e.layers) {
@@ -239,6 +240,10 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   }
   e.update_ledger();
   return ok_status();
+}
+
+void Engine::set_exec(const Exec& exec) {
+  impl_->exec = exec;
 }
 
 Result<StepKind> Engine::begin_step(int step) {

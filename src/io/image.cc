@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "io/image_formats.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 #include "io/messages.h"
 
 namespace flashomni {
@@ -32,9 +32,8 @@ Result<Image> decode_image(std::span<const uint8_t> bytes, const std::string& so
 }
 
 Result<Image> load_image(const std::string& path) {
-  FO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::open(path));
-  FO_RETURN_IF_ERROR(file.check_not_lfs_pointer());
-  return decode_image(file.bytes(), path);
+  FO_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_file(path, kMaxImageFileBytes));
+  return decode_image(bytes, path);
 }
 
 }  // namespace flashomni

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "io/atomic_file.h"
+#include "io/input_file.h"
 #include "io/json_sax.h"
-#include "io/mapped_file.h"
 
 namespace flashomni {
 namespace {
@@ -95,9 +95,8 @@ Result<json> parse_json(std::string_view text, const std::string& source,
 }
 
 Result<json> read_json_file(const std::string& path, const JsonLimits& limits) {
-  FO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::open(path));
-  FO_RETURN_IF_ERROR(file.check_not_lfs_pointer());
-  return parse_json(file.text(), path, limits);
+  FO_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_file(path, limits.max_bytes));
+  return parse_json(as_text(bytes), path, limits);
 }
 
 std::string json_text(const json& value) {

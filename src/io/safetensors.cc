@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading: the header's records against each other and against the file.
+// Reading: the length in front of the header, then the header, which is checked by itself.
 #include "io/safetensors.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -14,15 +15,19 @@ namespace {
 
 constexpr size_t kLengthBytes = 8;
 
-// The header's text, after all checks of the length in front of it.
-Result<std::string_view> header_text(const MappedFile& file) {
-  const uint64_t size = file.bytes().size();
+// The header's length, checked.
+Result<uint64_t> header_length(const InputFile& file) {
+  const uint64_t size = file.size();
+  std::array<uint8_t, 64> start{};
+  const size_t seen = size_t(std::min<uint64_t>(size, start.size()));
+  FO_RETURN_IF_ERROR(file.read(0, std::span(start).first(seen)));
+  FO_RETURN_IF_ERROR(check_not_lfs_pointer(std::span(start).first(seen), file.path()));
   if (size < kLengthBytes) {
     return corrupt_file(file.path() + " has " + std::to_string(size) +
                         " bytes; a safetensors file has at least 8");
   }
   uint64_t length = 0;
-  std::memcpy(&length, file.bytes().data(), kLengthBytes);
+  std::memcpy(&length, start.data(), kLengthBytes);
   if (length > kMaxSafetensorsHeader) {
     return corrupt_file(file.path() + ": header length is " + std::to_string(length) +
                         ", at most " + std::to_string(kMaxSafetensorsHeader));
@@ -32,52 +37,26 @@ Result<std::string_view> header_text(const MappedFile& file) {
                         ", the file has only " + std::to_string(size - kLengthBytes) +
                         " bytes behind it");
   }
-  return file.text().substr(kLengthBytes, length);
-}
-
-// Tensors must tile [0, data_bytes) exactly: each byte of the data belongs to one tensor, so the
-// file can hold nothing that the header does not say.
-Status check_tiling(const std::vector<TensorRecord>& records, uint64_t data_bytes,
-                    const std::string& path) {
-  std::vector<const TensorRecord*> order;
-  order.reserve(records.size());
-  for (const TensorRecord& r : records) order.push_back(&r);
-  std::sort(order.begin(), order.end(), [](const TensorRecord* a, const TensorRecord* b) {
-    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
-  });
-  uint64_t next = 0;
-  for (const TensorRecord* r : order) {
-    if (r->begin != next) {
-      return corrupt_file(path + ": tensor " + r->entry.to_string() + " begins at byte " +
-                          std::to_string(r->begin) + (r->begin < next ? " (overlap)" : " (hole)") +
-                          ", wanted " + std::to_string(next));
-    }
-    next = r->end;
-  }
-  if (next != data_bytes) {
-    return corrupt_file(path + ": tensors end at byte " + std::to_string(next) +
-                        " of the data, the file has " + std::to_string(data_bytes) +
-                        (next > data_bytes ? " (truncated)" : " (trailing bytes)"));
-  }
-  return ok_status();
+  return length;
 }
 
 }  // namespace
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
-  FO_ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::open(path));
-  FO_RETURN_IF_ERROR(mapped.check_not_lfs_pointer());
-  FO_ASSIGN_OR_RETURN(const std::string_view text, header_text(mapped));
-  FO_ASSIGN_OR_RETURN(SafetensorsHeader header, parse_safetensors_header(text, path));
+  FO_ASSIGN_OR_RETURN(InputFile input, InputFile::open(path));
+  FO_ASSIGN_OR_RETURN(const uint64_t length, header_length(input));
+  std::vector<uint8_t> text(length);
+  FO_RETURN_IF_ERROR(input.read(kLengthBytes, text));
+  const uint64_t data = kLengthBytes + length;
+  FO_ASSIGN_OR_RETURN(SafetensorsHeader header,
+                      parse_safetensors_header(as_text(text), input.size() - data, path));
 
-  const std::span<const uint8_t> data = mapped.bytes().subspan(kLengthBytes + text.size());
-  FO_RETURN_IF_ERROR(check_tiling(header.records, data.size(), path));
-
-  SafetensorsFile file(std::move(mapped));
+  SafetensorsFile file(std::make_shared<const InputFile>(std::move(input)));
   file.metadata_ = std::move(header.metadata);
   file.tensors_.reserve(header.records.size());
   for (TensorRecord& r : header.records) {
-    r.entry.data = data.data() + r.begin;
+    r.entry.file = file.file_;
+    r.entry.offset = data + r.begin;
     file.tensors_.push_back(std::move(r.entry));
   }
   FO_RETURN_IF_ERROR(file.check_unchanged());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// safetensors files (huggingface/safetensors, format description in its README): reading by
-// mapping, with every check that the reference reader makes and the stricter ones the format text
+// safetensors files (huggingface/safetensors, format description in its README): reading tensor by
+// tensor, with every check that the reference reader makes and the stricter ones the format text
 // asks for, and writing.
 //
 // File: u64 header length N, little-endian | N bytes of JSON | data. The JSON maps tensor names to
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,7 +21,7 @@
 
 #include "flashomni/status.h"
 #include "flashomni/types.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 
 namespace flashomni {
 
@@ -57,12 +58,14 @@ std::optional<StoredDType> stored_dtype_from_name(std::string_view name);
 std::optional<DType> to_dtype(StoredDType dtype);
 StoredDType to_stored_dtype(DType dtype);
 
-// A tensor in a mapped file. `data` may have any alignment: copy out of it, never cast it.
+// A tensor in a file, or in memory.
 struct TensorEntry {
   std::string name;
   StoredDType dtype = StoredDType::kF32;
-  std::vector<int64_t> shape;  // empty: a scalar
-  const uint8_t* data = nullptr;
+  std::vector<int64_t> shape;     // empty: a scalar
+  const uint8_t* data = nullptr;  // its values where they are in memory, at any alignment; or null,
+  std::shared_ptr<const InputFile> file;  // and they are here
+  uint64_t offset = 0;                    // from this byte on
   size_t bytes = 0;
 
   int64_t numel() const;
@@ -75,8 +78,8 @@ inline constexpr size_t kMaxTensorRank = 8;
 inline constexpr size_t kMaxTensorName = size_t{64} << 10;
 inline constexpr int64_t kMaxTensorDim = int64_t{1} << 48;
 
-// A file whose every length and offset has been checked. Entries live as long as the object, also
-// when it is moved.
+// A file whose every length and offset has been checked against the file; of the data nothing has
+// been read. Entries live as long as the object, also when it is moved.
 class SafetensorsFile {
  public:
   // kCorruptFile unless the file is exactly what its header says; O(n log n) in the header's size.
@@ -86,20 +89,28 @@ class SafetensorsFile {
   const TensorEntry* find(std::string_view name) const;
   std::span<const TensorEntry> tensors() const { return tensors_; }  // sorted by name
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  const std::string& path() const { return file_.path(); }
-  // See MappedFile: whether the data is still all there.
-  Status check_unchanged() const { return file_.check_unchanged(); }
+  const std::string& path() const { return file_->path(); }
+  uint64_t file_bytes() const { return file_->size(); }
+  // See InputFile: whether the file still has its size.
+  Status check_unchanged() const { return file_->check_unchanged(); }
 
  private:
-  explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}
+  explicit SafetensorsFile(std::shared_ptr<const InputFile> file) : file_(std::move(file)) {}
 
-  MappedFile file_;
+  std::shared_ptr<const InputFile> file_;
   std::vector<TensorEntry> tensors_;
   std::map<std::string, std::string> metadata_;
 };
 
+// The stored bytes, wherever they are; `out` must have entry.bytes of them. kCorruptFile when the
+// file has become shorter since it was opened.
+Status read_tensor(const TensorEntry& entry, std::span<uint8_t> out);
+// The same, aligned for every element type.
+Result<std::vector<uint8_t>> read_tensor(const TensorEntry& entry);
+
 // Values of an F32, F16, BF16 or F64 tensor as f32 (F64 rounds). Other types are kUnsupported, with
-// the tensor's name; `out` must have numel() elements.
+// the tensor's name; `out` must have numel() elements. Reads in pieces: nothing of the tensor's
+// size but `out` is allocated.
 Status to_f32(const TensorEntry& entry, std::span<float> out);
 Result<std::vector<float>> to_f32(const TensorEntry& entry);
 

@@ -225,9 +225,37 @@ class HeaderSax : public StrictSax {
   int offsets_ = 0;
 };
 
+// Tensors must tile [0, data_bytes) exactly: each byte of the data belongs to one tensor, so the
+// file can hold nothing that the header does not say.
+Status check_tiling(const std::vector<TensorRecord>& records, uint64_t data_bytes,
+                    const std::string& path) {
+  std::vector<const TensorRecord*> order;
+  order.reserve(records.size());
+  for (const TensorRecord& r : records) order.push_back(&r);
+  std::sort(order.begin(), order.end(), [](const TensorRecord* a, const TensorRecord* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+  });
+  uint64_t next = 0;
+  for (const TensorRecord* r : order) {
+    if (r->begin != next) {
+      return corrupt_file(path + ": tensor " + r->entry.to_string() + " begins at byte " +
+                          std::to_string(r->begin) + (r->begin < next ? " (overlap)" : " (hole)") +
+                          ", wanted " + std::to_string(next));
+    }
+    next = r->end;
+  }
+  if (next != data_bytes) {
+    return corrupt_file(path + ": tensors end at byte " + std::to_string(next) +
+                        " of the data, the file has " + std::to_string(data_bytes) +
+                        (next > data_bytes ? " (truncated)" : " (trailing bytes)"));
+  }
+  return ok_status();
+}
+
 }  // namespace
 
-Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const std::string& path) {
+Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, uint64_t data_bytes,
+                                                   const std::string& path) {
   // The format wants an object at the very start; writers that put white space before it exist and
   // are accepted, a byte order mark (which the JSON parser would skip) is not.
   const size_t start = json.find_first_not_of(" \t\r\n");
@@ -250,6 +278,7 @@ Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const 
   if (twice != records.end()) {
     return corrupt_file(path + ": header: tensor " + quote(twice->entry.name) + " appears twice");
   }
+  FO_RETURN_IF_ERROR(check_tiling(records, data_bytes, path));
   return header;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The JSON header of a safetensors file as records, each checked for itself; what the records must
-// satisfy together (no holes, no overlaps, the file's size) is the reader's part.
+// The JSON header of a safetensors file as records, each checked for itself, against the others and
+// against the size of the data behind them.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const std::string& path);
+// `data_bytes` is what the file has behind the header; O(n log n) in the header's size.
+Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, uint64_t data_bytes,
+                                                   const std::string& path);
 
 // Bytes of a tensor of this type and shape; kInvalidArgument where that is not a whole number of
 // bytes, overflows 64 bits, or the shape breaks a limit. The message is without a tensor name.

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Element types of safetensors and the conversion of values to f32.
+// Element types of safetensors, and tensors in words.
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 
-#include "base/half.h"
 #include "io/messages.h"
 #include "io/safetensors.h"
 
@@ -54,17 +52,6 @@ constexpr bool rows_in_enum_order() {
   return true;
 }
 static_assert(rows_in_enum_order());
-
-// Copies value by value: the source has no alignment.
-template <class T, class Convert>
-void convert(const uint8_t* src, std::span<float> out, Convert to_float) {
-  for (float& value : out) {
-    T stored;
-    std::memcpy(&stored, src, sizeof(T));
-    src += sizeof(T);
-    value = to_float(stored);
-  }
-}
 
 }  // namespace
 
@@ -123,47 +110,6 @@ std::string TensorEntry::to_string() const {
   std::string s = quote(name) + " " + stored_dtype_name(dtype) + "[";
   for (size_t i = 0; i < shape.size(); ++i) s += (i ? "," : "") + std::to_string(shape[i]);
   return s + "]";
-}
-
-Status to_f32(const TensorEntry& entry, std::span<float> out) {
-  if (out.size() != static_cast<size_t>(entry.numel())) {
-    return invalid_argument("tensor " + entry.to_string() + " read into " +
-                            std::to_string(out.size()) + " values, it has " +
-                            std::to_string(entry.numel()));
-  }
-  switch (entry.dtype) {
-    case StoredDType::kF32:
-      if (!out.empty()) std::memcpy(out.data(), entry.data, out.size_bytes());
-      return ok_status();
-    case StoredDType::kF16:
-      convert<uint16_t>(entry.data, out, f16_to_f32);
-      return ok_status();
-    case StoredDType::kBF16:
-      convert<uint16_t>(entry.data, out, bf16_to_f32);
-      return ok_status();
-    case StoredDType::kF64:
-      convert<double>(entry.data, out, [](double v) { return static_cast<float>(v); });
-      return ok_status();
-    case StoredDType::kF4:
-    case StoredDType::kF6E2M3:
-    case StoredDType::kF6E3M2:
-    case StoredDType::kF8E5M2:
-    case StoredDType::kF8E4M3:
-    case StoredDType::kF8E8M0:
-    case StoredDType::kF8E4M3Fnuz:
-    case StoredDType::kF8E5M2Fnuz:
-      return unsupported("tensor " + entry.to_string() +
-                         " is quantised; wanted F32, F16, BF16 or F64 weights");
-    default:
-      return unsupported("tensor " + entry.to_string() + " has no float values; wanted F32, F16, " +
-                         "BF16 or F64");
-  }
-}
-
-Result<std::vector<float>> to_f32(const TensorEntry& entry) {
-  std::vector<float> values(static_cast<size_t>(entry.numel()));
-  FO_RETURN_IF_ERROR(to_f32(entry, values));
-  return values;
 }
 
 }  // namespace flashomni

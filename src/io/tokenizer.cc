@@ -6,7 +6,7 @@
 #include <exception>
 #include <utility>
 
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 #include "io/sentencepiece_model.h"
 
 namespace flashomni {
@@ -35,9 +35,12 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Result<Tokenizer> Tokenizer::load(const std::string& path) {
-  FO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::open(path));
-  FO_RETURN_IF_ERROR(file.check_not_lfs_pointer());
-  FO_ASSIGN_OR_RETURN(const std::string model, checked_sentencepiece_model(file.bytes(), path));
+  FO_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_file(path, kMaxTokenizerFileBytes));
+  return parse(bytes, path);
+}
+
+Result<Tokenizer> Tokenizer::parse(std::span<const uint8_t> bytes, const std::string& path) {
+  FO_ASSIGN_OR_RETURN(const std::string model, checked_sentencepiece_model(bytes, path));
   try {
     auto impl = std::make_unique<Impl>();
     impl->path = path;

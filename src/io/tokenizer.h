@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,12 +14,16 @@
 
 namespace flashomni {
 
+inline constexpr uint64_t kMaxTokenizerFileBytes = uint64_t{64} << 20;
+
 // A loaded model; move-only. Encoding is const and may run on several threads at once.
 class Tokenizer {
  public:
   // Reads a spiece.model file. kCorruptFile for anything that is not one or that would make the
   // library read outside its tables.
   static Result<Tokenizer> load(const std::string& path);
+  // The same from memory; `source` names the bytes in messages.
+  static Result<Tokenizer> parse(std::span<const uint8_t> bytes, const std::string& source);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

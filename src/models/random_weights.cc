@@ -38,13 +38,14 @@ Distribution distribution_of(const std::string& name, const std::vector<int64_t>
 }  // namespace
 
 TensorEntry RandomWeights::make(const std::string& name, const std::vector<int64_t>& shape,
-                                std::vector<uint16_t>& memory) {
+                                std::vector<uint8_t>& memory) {
   TensorEntry e;
   e.name = name;
   e.dtype = StoredDType::kBF16;
   e.shape = shape;
   const int64_t numel = e.numel();
-  memory.resize(static_cast<size_t>(numel));
+  memory.resize(static_cast<size_t>(numel) * sizeof(uint16_t));
+  auto* const values = reinterpret_cast<uint16_t*>(memory.data());
   const Distribution d = distribution_of(name, shape);
   // Four 16-bit uniforms have a variance of 4 * 65536^2 / 12.
   const float scale = d.deviation / (65536.f / std::sqrt(3.f));
@@ -56,12 +57,11 @@ TensorEntry RandomWeights::make(const std::string& name, const std::vector<int64
       const uint64_t r = rng.next();
       const auto sum =
           static_cast<int64_t>((r & 0xffff) + (r >> 16 & 0xffff) + (r >> 32 & 0xffff) + (r >> 48));
-      memory[static_cast<size_t>(i)] =
-          f32_to_bf16(d.mean + scale * static_cast<float>(sum - 2 * 65535));
+      values[i] = f32_to_bf16(d.mean + scale * static_cast<float>(sum - 2 * 65535));
     }
   });
-  e.data = reinterpret_cast<const uint8_t*>(memory.data());
-  e.bytes = memory.size() * sizeof(uint16_t);
+  e.data = memory.data();
+  e.bytes = memory.size();
   return e;
 }
 

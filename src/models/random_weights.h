@@ -23,7 +23,7 @@ class RandomWeights {
   // name) 0.3 of it; vectors called "weight" are 1 +- 0.1, other vectors 0 +- 0.02.
   // `memory` holds the values and must live as long as the entry.
   TensorEntry make(const std::string& name, const std::vector<int64_t>& shape,
-                   std::vector<uint16_t>& memory);
+                   std::vector<uint8_t>& memory);
 
  private:
   uint64_t seed_;

@@ -15,7 +15,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return s + "]";
 }
 
-// Index of the first NaN or infinity, or -1. Data may be unaligned.
+// Index of the first NaN or infinity, or -1.
 template <class T>
 int64_t find_non_finite(const uint8_t* data, int64_t count, T exponent_mask) {
   for (int64_t i = 0; i < count; ++i) {
@@ -49,17 +49,9 @@ Status check_finite(const TensorEntry& e) {
                       std::to_string(bad));
 }
 
-// A view over possibly unaligned file data; copies to `aligned` when it has to.
-TensorView entry_view(const TensorEntry& e, std::initializer_list<int64_t> dims,
-                      std::vector<uint64_t>& aligned) {
-  const void* data = e.data;
+TensorView entry_view(const TensorEntry& e, std::initializer_list<int64_t> dims) {
   const DType dtype = *to_dtype(e.dtype);  // check_finite let floats only through
-  if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(dtype) != 0) {
-    aligned.resize((e.bytes + 7) / 8);
-    std::memcpy(aligned.data(), e.data, e.bytes);
-    data = aligned.data();
-  }
-  return TensorView::contiguous(const_cast<void*>(data), dtype, dims);
+  return TensorView::contiguous(const_cast<uint8_t*>(e.data), dtype, dims);
 }
 
 // Refuses what the range of f16 does not hold.
@@ -82,7 +74,7 @@ Result<WeightLoader::Taken> WeightLoader::take(const std::string& name,
                                                const std::vector<int64_t>& shape) {
   Taken t;
   if (random_) {
-    t.entry = random_->make(name, shape, t.memory);
+    t.entry = random_->make(name, shape, t.values);
   } else {
     const TensorEntry* e = store_->find(name);
     if (!e) return not_found("the checkpoint has no tensor " + name);
@@ -90,8 +82,11 @@ Result<WeightLoader::Taken> WeightLoader::take(const std::string& name,
       return corrupt_file("tensor " + name + " has shape " + shape_text(e->shape) + ", wanted " +
                           shape_text(shape));
     }
-    FO_RETURN_IF_ERROR(check_finite(*e));
     t.entry = *e;
+    FO_ASSIGN_OR_RETURN(t.values, read_tensor(*e));
+    t.entry.file.reset();
+    t.entry.data = t.values.data();
+    FO_RETURN_IF_ERROR(check_finite(t.entry));
   }
   taken_.insert(name);
   parameters_ += t.entry.numel();
@@ -101,19 +96,18 @@ Result<WeightLoader::Taken> WeightLoader::take(const std::string& name,
 Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_t in,
                                     int out_head_dim, const std::vector<int64_t>& stored) {
   const std::vector<int64_t> shape = stored.empty() ? std::vector<int64_t>{out, in} : stored;
-  FO_ASSIGN_OR_RETURN(Taken w, take(name + ".weight", shape));
+  FO_ASSIGN_OR_RETURN(const Taken w, take(name + ".weight", shape));
   FO_ASSIGN_OR_RETURN(const Taken b, take(name + ".bias", {out}));
-  std::vector<uint64_t> w_copy, b_copy;
-  TensorView weight = entry_view(w.entry, {out, in}, w_copy);
+  TensorView weight = entry_view(w.entry, {out, in});
+  std::vector<uint16_t> narrow;
   const DType dtype = backend_.activation_dtype();
   if (dtype != DType::kF32 && weight.dtype != dtype) {
-    FO_RETURN_IF_ERROR(to_16_bits(w.entry, dtype, w.memory));
-    weight = TensorView::contiguous(w.memory.data(), dtype, {out, in});
+    FO_RETURN_IF_ERROR(to_16_bits(w.entry, dtype, narrow));
+    weight = TensorView::contiguous(narrow.data(), dtype, {out, in});
   }
-  FO_ASSIGN_OR_RETURN(Weight packed,
-                      backend_.pack_weight({.weight = weight,
-                                            .bias = entry_view(b.entry, {out}, b_copy),
-                                            .out_head_dim = out_head_dim}));
+  FO_ASSIGN_OR_RETURN(Weight packed, backend_.pack_weight({.weight = weight,
+                                                           .bias = entry_view(b.entry, {out}),
+                                                           .out_head_dim = out_head_dim}));
   packed_bytes_ += packed->bytes();
   return packed;
 }

@@ -43,10 +43,10 @@ class WeightLoader {
   int64_t parameters() const { return parameters_; }
 
  private:
-  // A tensor and, where it is not in a mapped file, its values.
+  // A tensor and its values, which entry.data points at.
   struct Taken {
     TensorEntry entry;
-    std::vector<uint16_t> memory;
+    std::vector<uint8_t> values;
   };
   Result<Taken> take(const std::string& name, const std::vector<int64_t>& shape);
 

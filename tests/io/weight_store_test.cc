@@ -45,7 +45,7 @@ TEST(WeightStore, ReadsShards) {
     ASSERT_EQ(store->tensors().size(), 3u);
     EXPECT_EQ(store->tensors()[2]->name, "c");
     ASSERT_NE(store->find("b"), nullptr);
-    EXPECT_EQ(store->find("b")->data[0], 7);
+    EXPECT_EQ(*read_tensor(*store->find("b")), Bytes{7});
     EXPECT_EQ(store->find("d"), nullptr);
     EXPECT_EQ(store->total_bytes(), 3u);
     EXPECT_TRUE(store->warnings().empty());

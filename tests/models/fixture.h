@@ -75,9 +75,10 @@ class Fixture {
     if (!e) return {};
     if (e->dtype != StoredDType::kI64) return {e->shape, *to_f32(*e)};
     Recorded r{e->shape, {}};
+    const std::vector<uint8_t> stored = *read_tensor(*e);
     for (int64_t i = 0; i < e->numel(); ++i) {
       int64_t v;
-      std::memcpy(&v, e->data + size_t(i) * sizeof v, sizeof v);
+      std::memcpy(&v, stored.data() + size_t(i) * sizeof v, sizeof v);
       r.values.push_back(float(v));
     }
     return r;

@@ -33,7 +33,8 @@ std::vector<float> load(const SafetensorsFile& file, const std::string& name) {
 std::vector<int64_t> load_ids(const SafetensorsFile& file, const std::string& name) {
   const TensorEntry* e = file.find(name);
   std::vector<int64_t> out(e->bytes / sizeof(int64_t));
-  std::memcpy(out.data(), e->data, e->bytes);
+  const std::vector<uint8_t> stored = *read_tensor(*e);
+  std::memcpy(out.data(), stored.data(), stored.size());
   return out;
 }
 

@@ -117,8 +117,8 @@ TEST_F(CliTest, OperationsOfAGenerationAddUp) {
   }
 }
 
-// Of the peak of a process: while loading (a small picture) and while running (a large cache, all
-// of which two Updates touch; slopes are not written before the second).
+// Of a small picture, and of a large cache, all of which two Updates touch (slopes are not written
+// before the second). Loading holds one tensor at a time beside what it has packed.
 TEST_F(CliTest, ThePeakMemoryIsExplained) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers keep memory of their own";
@@ -138,7 +138,9 @@ TEST_F(CliTest, ThePeakMemoryIsExplained) {
     const bool with_cuda = bytes("program") > (int64_t{64} << 20);
     EXPECT_LE(memory["explained_share"], with_cuda ? 1.25 : 1.1) << memory.dump();
     EXPECT_LE(bytes("loading_peak"), bytes("process_peak"));
-    EXPECT_EQ(large, bytes("process_peak") > bytes("loading_peak")) << memory.dump();
+    EXPECT_LE(bytes("loading_peak"), bytes("program") + bytes("weights") + bytes("text_encoder") +
+                                         bytes("largest_tensor") + (int64_t{16} << 20))
+        << memory.dump();
     EXPECT_GE(bytes("explained"), bytes("program") + bytes("weights") + bytes("text_encoder") +
                                       bytes("activations") + bytes("cache_peak"));
   }
