@@ -100,7 +100,7 @@ Result<Runtime> open_runtime(const ModelFlags& flags, bool profile) {
     return ok_status();
   };
   Status loaded = load(flags);
-  if (flags.device == "auto" && loaded.code() == StatusCode::kUnsupported &&
+  if (flags.device == "auto" && loaded.code() == StatusCode::kUnsupported && r.backend &&
       r.backend->info().name != "cpu") {
     std::fprintf(stderr, "flashomni: not on %s: %s\n", r.backend->info().device.c_str(),
                  loaded.message().c_str());

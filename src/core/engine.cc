@@ -178,6 +178,8 @@ Status Engine::Impl::decide_degrading() {
     s.degraded = true;
     s.drop_attention_state();
   }
+  const auto forecasts = [](const LayerState& s) { return s.features.allocated(); };
+  if (std::none_of(states.begin(), states.end(), forecasts)) last_factor.reset();
   update_ledger();
   return ok_status();
 }

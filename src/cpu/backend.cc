@@ -3,10 +3,10 @@
 // The CPU backend: every operation checks its arguments and its workspace, then calls its driver.
 #include "cpu/backend.h"
 
-#include <chrono>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
