@@ -69,3 +69,13 @@ elif ! nvidia-smi > /dev/null 2>&1; then
 fi
 "${run[@]}" ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --parallel "$jobs" \
   --output-junit ctest.xml "${ctest_args[@]}"
+
+# The Python package is built by pip, not by the build above.
+if ((${#targets[@]} == 0)) && [[ $preset == release ]]; then
+  if python3 -c 'import torch, diffusers, flashomni, pytest' 2> /dev/null; then
+    python3 -m pytest -q python/tests
+  else
+    echo "PYTHON TESTS SKIPPED: python3 has not all of torch, diffusers, pytest and flashomni;" \
+      "scripts/test_python.sh installs and runs them"
+  fi
+fi

@@ -82,16 +82,16 @@ def flux_inputs(steps=8, size=128, batch=1, text=20, cfg=False, seed=0, **more):
     return inputs
 
 
-def hunyuan_transformer(seed=0):
+def hunyuan_transformer(head_dim=16, seed=0):
     model = HunyuanVideoTransformer3DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=2,
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=head_dim, num_layers=2,
         num_single_layers=2, num_refiner_layers=1, patch_size=1, patch_size_t=1, guidance_embeds=True,
-        text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(4, 6, 6), image_condition_type=None,
+        text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(4, (head_dim - 4) // 2, (head_dim - 4) // 2), image_condition_type=None,
     )  # fmt: skip
     return _filled(model, seed)
 
 
-def hunyuan():
+def hunyuan(**kwargs):
     vae = AutoencoderKLHunyuanVideo(
         in_channels=3, out_channels=3, latent_channels=4,
         down_block_types=("HunyuanVideoDownBlock3D",) * 4, up_block_types=("HunyuanVideoUpBlock3D",) * 4,
@@ -100,7 +100,7 @@ def hunyuan():
         mid_block_add_attention=True,
     )  # fmt: skip
     pipe = HunyuanVideoPipeline(
-        text_encoder=None, tokenizer=None, transformer=hunyuan_transformer(), vae=vae,
+        text_encoder=None, tokenizer=None, transformer=hunyuan_transformer(**kwargs), vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0), text_encoder_2=None, tokenizer_2=None,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
@@ -130,21 +130,21 @@ def hunyuan_inputs(steps=8, frames=9, size=64, lengths=(7,), cfg=False, seed=0):
     return inputs
 
 
-def wan_transformer(seed=0):
+def wan_transformer(head_dim=16, seed=0):
     model = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=16, in_channels=16,
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=head_dim, in_channels=16,
         out_channels=16, text_dim=16, freq_dim=256, ffn_dim=32, num_layers=2, cross_attn_norm=True,
         qk_norm="rms_norm_across_heads", rope_max_seq_len=64,
     )  # fmt: skip
     return _filled(model, seed)
 
 
-def wan(two=False):
+def wan(two=False, **kwargs):
     vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
                            temperal_downsample=[False, True, True])  # fmt: skip
     pipe = WanPipeline(
         tokenizer=None, text_encoder=None, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        transformer=wan_transformer(), transformer_2=wan_transformer(seed=1) if two else None,
+        transformer=wan_transformer(**kwargs), transformer_2=wan_transformer(seed=1) if two else None,
         boundary_ratio=0.875 if two else None,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)

@@ -63,6 +63,7 @@ def apply(
                     gemm_q,
                     gemm_o,
                     keep_symbols,
+                    pipe,
                 )
             )
         for model in models:

@@ -27,7 +27,9 @@ class Model:
         gemm_q: bool | str,
         gemm_o: bool | str,
         keep_symbols: bool,
+        owner: Any,
     ):
+        self._owner = owner  # whose attribute `name` this transformer is; it may be wrapped later
         self.name = name
         self.transformer = transformer
         self.family = family
@@ -173,7 +175,8 @@ class Model:
     def _cannot_degrade(self) -> str:
         """Why no layer may be left out whole; empty if they may."""
         compiled = [self.transformer, *(layer.block for layer in self.layers)]
-        if any(getattr(m, "_compiled_call_impl", None) is not None for m in compiled):
+        wrapped = hasattr(getattr(self._owner, self.name, None), "_orig_mod")
+        if wrapped or any(getattr(m, "_compiled_call_impl", None) is not None for m in compiled):
             return "layers do not degrade in a compiled model: its graph is one for all steps"
         return ""
 
