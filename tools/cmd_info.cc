@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// flashomni info: this build, this machine, the strategies and the model that would be used.
+// flashomni info: this build, this machine, the strategies and the model that would be used; or
+// what a transformer folder holds.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include "io/weight_store.h"
 #include "pipelines/run_json.h"
 #include "tools/commands.h"
+#include "tools/model_folder.h"
 #include "tools/runtime.h"
 #include "tools/table.h"
 
@@ -24,6 +26,7 @@ constexpr const char* kInstructionSets[] = {"AVX3_SPR", "AVX3_ZEN4", "AVX3",  "A
                                             "NEON",     "NEON_BF16", "SCALAR"};
 
 struct Flags {
+  std::string folder;
   bool strategies = false;
   ModelFlags model;
   OutputFlags output;
@@ -171,8 +174,20 @@ Result<json> optional_model(const ModelFlags& flags) {
   return model_json(runtime);
 }
 
+Status folder_info(const Flags& flags) {
+  FO_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, make_backend("cpu", {.threads = 1}));
+  FO_ASSIGN_OR_RETURN(const FolderSummary summary, summarize_folder(*backend, flags.folder));
+  if (!flags.output.json.empty()) {
+    const json doc = {{"version", version()}, {"components", summary.components}};
+    FO_RETURN_IF_ERROR(write_json_file(flags.output.json, doc));
+  }
+  if (!flags.output.quiet) std::printf("%s", folder_text(summary).c_str());
+  return summary.weights;
+}
+
 Status info(const Flags& flags) {
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  if (!flags.folder.empty()) return folder_info(flags);
   const BackendOptions options{flags.model.threads.value_or(0), flags.model.isa};
   const Device cpu = open_device("cpu", options);
   if (!cpu.info) return unsupported(cpu.reason);
@@ -208,6 +223,9 @@ Status info(const Flags& flags) {
 void add_info(CLI::App& app, CommandLine& line) {
   CLI::App* sub = app.add_subcommand("info", "this build, machine, model and the strategies");
   const auto flags = std::make_shared<Flags>();
+  sub->add_option("folder", flags->folder,
+                  "a transformer folder as diffusers saves it, with or without weights, to be "
+                  "summarised from config.json and the headers of the weights");
   sub->add_flag("--strategies", flags->strategies,
                 "list every strategy with its options, defaults, ranges and presets");
   flags->model.add_to(*sub);

@@ -70,8 +70,18 @@ Status to_16_bits(const TensorEntry& e, DType dtype, std::vector<uint16_t>& out)
 
 }  // namespace
 
+int64_t Parameter::numel() const {
+  int64_t n = 1;
+  for (const int64_t d : shape) n *= d;
+  return n;
+}
+
 Result<WeightLoader::Taken> WeightLoader::take(const std::string& name,
                                                const std::vector<int64_t>& shape) {
+  if (list_) {
+    list_->push_back({name, shape});
+    return Taken{};
+  }
   Taken t;
   if (random_) {
     t.entry = random_->make(name, shape, t.values);
@@ -98,6 +108,7 @@ Result<Weight> WeightLoader::linear(const std::string& name, int64_t out, int64_
   const std::vector<int64_t> shape = stored.empty() ? std::vector<int64_t>{out, in} : stored;
   FO_ASSIGN_OR_RETURN(const Taken w, take(name + ".weight", shape));
   FO_ASSIGN_OR_RETURN(const Taken b, take(name + ".bias", {out}));
+  if (list_) return Weight{};
   TensorView weight = entry_view(w.entry, {out, in});
   std::vector<uint16_t> narrow;
   const DType dtype = backend_.activation_dtype();
@@ -117,6 +128,7 @@ Result<Weight> WeightLoader::linear_rows(const std::string& name, int64_t in,
   const auto out = static_cast<int64_t>(rows.size());
   FO_ASSIGN_OR_RETURN(const std::vector<float> weight, host(name + ".weight", {out, in}));
   FO_ASSIGN_OR_RETURN(const std::vector<float> bias, host(name + ".bias", {out}));
+  if (list_) return Weight{};
   std::vector<float> w(weight.size()), b(bias.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto from = weight.begin() + rows[i] * in;
@@ -134,6 +146,7 @@ Result<Weight> WeightLoader::linear_rows(const std::string& name, int64_t in,
 Result<std::vector<float>> WeightLoader::host(const std::string& name,
                                               const std::vector<int64_t>& shape) {
   FO_ASSIGN_OR_RETURN(const Taken t, take(name, shape));
+  if (list_) return std::vector<float>(size_t(list_->back().numel()));
   return to_f32(t.entry);
 }
 

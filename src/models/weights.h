@@ -17,12 +17,22 @@ namespace flashomni {
 
 using Weight = std::shared_ptr<const PackedWeight>;
 
+// Name and shape of one tensor of a checkpoint.
+struct Parameter {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t numel() const;
+};
+
 class WeightLoader {
  public:
   WeightLoader(Backend& backend, const WeightStore& store) : backend_(backend), store_(&store) {}
   // Random weights under every name that is asked for.
   WeightLoader(Backend& backend, uint64_t seed)
       : backend_(backend), random_(std::make_unique<RandomWeights>(seed)) {}
+  // Loads nothing (weights are null, values 0) and notes what is asked for, so that the parameters
+  // of a model follow from its config by the very code that loads them.
+  WeightLoader(Backend& backend, std::vector<Parameter>& list) : backend_(backend), list_(&list) {}
 
   // `<name>.weight` [out, in] and `<name>.bias` [out], in the backend's activation dtype where that
   // has 16 bits. out_head_dim: see WeightDesc. A convolution whose stride is its kernel is a Linear
@@ -53,6 +63,7 @@ class WeightLoader {
   Backend& backend_;
   const WeightStore* store_ = nullptr;
   std::unique_ptr<RandomWeights> random_;
+  std::vector<Parameter>* list_ = nullptr;
   std::set<std::string> taken_;
   size_t packed_bytes_ = 0;
   int64_t parameters_ = 0;

@@ -122,6 +122,8 @@ const Wrong kWrong[] = {
     {"InspectNoSymbols", {"inspect", "a_file"}, kFailure, "a_file"},
     {"InspectFileWithSteps", {"inspect", "a_file", "--steps", "3"}, kUsage, "--steps"},
     {"InfoModel", {"info", "--model", "nowhere"}, kFailure, "nowhere"},
+    {"InfoMissingFolder", {"info", "nowhere"}, kFailure, "nowhere does not exist"},
+    {"InfoFolderWithoutConfig", {"info", "."}, kFailure, "config.json"},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, WrongArguments, ::testing::ValuesIn(kWrong),

@@ -48,6 +48,35 @@ TEST_F(CliTest, InfoTellsMachineModelAndStrategies) {
   EXPECT_NE(list.out.find("presets: "), std::string::npos);
 }
 
+// A folder with config.json alone, one with weights, and one whose weights do not fit.
+TEST_F(CliTest, InfoSummarisesATransformerFolder) {
+  fs::create_directories(path("dev"));
+  std::ofstream(path("dev/config.json"))
+      << R"({"_class_name": "FluxTransformer2DModel", "guidance_embeds": true})";
+  const Finished dev = run({"info", "dev", "--json", "info.json"});
+  EXPECT_EQ(dev.exit_code, 0) << dev.err;
+  EXPECT_NE(dev.out.find("11,901,408,320 in 1160 tensors"), std::string::npos) << dev.out;
+  const nlohmann::json doc = json("info.json")["components"][0];
+  EXPECT_EQ(doc["parameters"], 11'901'408'320);
+  EXPECT_EQ(doc["tensors"].size(), 1160u);
+  EXPECT_TRUE(doc["weights"].is_null());
+
+  const fs::path fixtures = fs::path(FO_SOURCE_DIR) / "tests/models/fixtures";
+  const Finished wan = run({"info", (fixtures / "wan_patches").string()});
+  EXPECT_EQ(wan.exit_code, 0) << wan.err;
+  EXPECT_NE(wan.out.find("5 files"), std::string::npos) << wan.out;
+  EXPECT_NE(wan.out.find("GEMM-Q dense: queries are normalised"), std::string::npos);
+
+  const std::string weights = "diffusion_pytorch_model.safetensors";
+  fs::copy_file(fixtures / "flux_dev" / weights, path("dev") / weights);
+  const Finished wrong = run({"info", "dev", "--json", "info.json"});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_NE(wrong.err.find("x_embedder.weight [32,4], wanted [3072,64]"), std::string::npos)
+      << wrong.err;
+  EXPECT_NE(wrong.err.find("missing (transformer_blocks.2."), std::string::npos);
+  EXPECT_FALSE(json("info.json")["components"][0]["weights"]["loads"].get<bool>());
+}
+
 // The command finds the model of its checkout, and the one it was installed with.
 TEST_F(CliTest, TheBundledModelIsFoundFromTheProgram) {
   const fs::path model = fs::path(models_) / "emoji-flux";

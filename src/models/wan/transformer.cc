@@ -179,8 +179,7 @@ std::vector<LayerDesc> WanTransformer::describe_layers() const {
   l.sites = {{"self_attn", tokens_, config_.width()},
              {"cross_attn", tokens_, config_.width()},
              {"ffn", tokens_, config_.width()}};
-  l.dense_gemm_q =
-      "queries are normalised over all heads of a token together, so no head's can be left out";
+  l.dense_gemm_q = kDenseGemmQ;
   l.flops_q = 2 * n * d * d;
   l.flops_attn = 4 * n * n * d;
   l.flops_out = 2 * n * d * d;

@@ -21,6 +21,9 @@
 
 namespace flashomni::wan {
 
+inline constexpr char kDenseGemmQ[] =
+    "queries are normalised over all heads of a token together, so no head's can be left out";
+
 // Text conditioning of one guidance stream, host values: [text_tokens, text_dim]. The model has no
 // text mask; its pipeline hands in 512 rows, those after the prompt zero.
 struct Conditioning {
