@@ -10,11 +10,6 @@
 namespace flashomni::tools {
 namespace {
 
-std::vector<std::string> joined(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 // Rows of one way of generating by (op, step).
 nlohmann::json find_row(const nlohmann::json& doc, const std::string& pattern,
                         const std::string& op, const std::string& step) {

@@ -44,6 +44,13 @@ struct Finished {
   std::string err;
 };
 
+// Arguments behind other arguments.
+inline std::vector<std::string> joined(std::vector<std::string> a,
+                                       const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 // A folder of its own for each test, gone afterwards.
 class CliTest : public ::testing::Test {
  protected:
