@@ -30,6 +30,10 @@ void ModelFlags::add_device_to(CLI::App& app) {
 
 void PictureFlags::add_to(CLI::App& app) {
   add_number(app, "--seed", seed, uint64_t{0}, "seed of the noise (default 0)");
+  add_settings_to(app);
+}
+
+void PictureFlags::add_settings_to(CLI::App& app) {
   add_number(app, "--steps", steps, 1, "denoising steps (default: the model's)");
   add_number(app, "--guidance", guidance, 0.0,
              "classifier-free guidance, 1 for none (default: the model's)");
@@ -101,6 +105,13 @@ Result<StrategyChoice> StrategyFlags::resolve(const std::string& model_family) c
 void OutputFlags::add_to(CLI::App& app) {
   app.add_option("--json", json, "also write the results as JSON")->type_name("FILE");
   app.add_flag("--quiet", quiet, "print errors only");
+}
+
+Result<uint64_t> parse_seed(const std::string& flag, const std::string& text) {
+  uint64_t seed = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (end.ec == std::errc() && end.ptr == text.data() + text.size()) return seed;
+  return invalid_argument(flag + " has '" + text + "', wanted whole numbers of at least 0");
 }
 
 Status prepare_folder(const std::string& folder) {

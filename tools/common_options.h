@@ -51,6 +51,8 @@ struct PictureFlags {
   std::optional<double> guidance;
   std::string image;  // a PNG or JPEG to edit; empty: none
   void add_to(CLI::App& app);
+  // Without --seed, for commands that take a list of seeds.
+  void add_settings_to(CLI::App& app);
   CLI::Option* add_image_to(CLI::App& app);
   // The picture of --image; empty without that flag.
   Result<Image> load_picture() const;
@@ -75,6 +77,9 @@ struct OutputFlags {
   bool quiet = false;
   void add_to(CLI::App& app);
 };
+
+// A seed out of a list. kInvalidArgument names `flag`.
+Result<uint64_t> parse_seed(const std::string& flag, const std::string& text);
 
 // Makes `folder` where it does not exist and checks that a file can be written there.
 Status prepare_folder(const std::string& folder);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "flashomni/engine.h"
-#include "io/image.h"
+#include "pipelines/text_to_image.h"
 
 namespace flashomni::tools {
 
@@ -23,6 +23,7 @@ struct Figures {
   double gemm_q_sparsity = 0;
   double gemm_o_sparsity = 0;
   double degraded_share = 0;
+  double flops_skipped_share = 0;  // of all FLOPs of the layers
   size_t peak_cache_bytes = 0;
   std::vector<Fallback> fallbacks;
 
@@ -35,6 +36,8 @@ struct Measured {
   double seconds = 0;
   RunReport report;
 };
+// Whether pictures of this request can be compared, before any time is spent.
+Status check_comparable(const TextToImageRequest& request);
 // Pictures of another size or below the SSIM window are refused.
 Result<Figures> compare(const Measured& dense, const Measured& other);
 
