@@ -120,7 +120,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
     }
   }
   for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) {
-    out.push_back(k * step);
+    out.push_back(k * step + 0.0);  // + 0.0: no negative zero
   }
   return out;
 }
