@@ -10,6 +10,7 @@
 #include "pipelines/metrics.h"
 #include "pipelines/run_json.h"
 #include "tools/commands.h"
+#include "tools/compare_report.h"
 #include "tools/comparison.h"
 #include "tools/pictures.h"
 #include "tools/progress.h"
@@ -22,7 +23,6 @@
 namespace flashomni::tools {
 namespace {
 
-constexpr int kDifferenceGain = 8;
 constexpr int kWarmUpSteps = 2;
 constexpr size_t kPromptColumns = 28;
 
@@ -31,6 +31,7 @@ struct Flags {
   std::string out_dir = "out";
   bool noise_floor = false;
   bool ablation = false;
+  std::string report;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
@@ -43,15 +44,6 @@ struct Stage {
   std::string key;   // in JSON
   EngineOptions engine;
   StrategyChoice choice;
-};
-
-struct Comparison {
-  std::string prompt;
-  Measured dense, sparse;
-  Image difference;
-  Figures figures;
-  std::vector<Figures> noise_floor;  // one, or none
-  std::vector<Figures> stages;       // as many as there are stages
 };
 
 // What attention skipping alone gains, then each further part; the last stage is the strategy as it
@@ -93,8 +85,11 @@ class Comparer {
   Result<Comparison> compare_prompt(const TextToImageRequest& request, const std::string& number) {
     Comparison c;
     c.prompt = request.prompt;
+    // The report shows the symbols of the first prompt; copying them takes a moment of its time.
+    const EngineOptions as_asked{.keep_symbols = !flags_.report.empty() && first_};
+    first_ = false;
     FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, {}, number + " dense"));
-    FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, {}, number + " " + choice_.name));
+    FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, as_asked, number + " " + choice_.name));
     FO_ASSIGN_OR_RETURN(c.figures, compare(c.dense, c.sparse));
     FO_ASSIGN_OR_RETURN(c.difference,
                         amplified_difference(c.dense.image, c.sparse.image, kDifferenceGain));
@@ -129,13 +124,15 @@ class Comparer {
         runtime_.pipeline->generate(request, std::move(strategy), engine, progress_.track(label));
     progress_.clear();
     FO_RETURN_IF_ERROR(result.status());
-    return Measured{std::move(result->image), result->seconds, std::move(result->report)};
+    return Measured{std::move(result->image), result->seconds, std::move(result->report),
+                    std::move(result->snapshots)};
   }
 
   const Flags& flags_;
   Runtime& runtime_;
   const StrategyChoice choice_;
   std::vector<Stage> stages_;
+  bool first_ = true;
   Progress progress_;
 };
 
@@ -262,6 +259,12 @@ Status check_sizes(const TextToImageRequest& r) {
 Status write_results(const Flags& flags, const std::string& command_line, const Runtime& runtime,
                      const Comparer& comparer, const std::vector<TextToImageRequest>& requests,
                      const std::vector<Comparison>& all) {
+  if (!flags.report.empty()) {
+    FO_ASSIGN_OR_RETURN(
+        const std::string page,
+        compare_report(command_line, runtime, requests.front(), comparer.choice(), all));
+    FO_RETURN_IF_ERROR(write_file(flags.report, page));
+  }
   if (flags.output.json.empty()) return ok_status();
   nlohmann::json doc = json_head(command_line, runtime);
   doc["settings"] = request_json(requests.front());
@@ -290,6 +293,7 @@ Status compare_all(const Flags& flags, const std::string& command_line) {
   FO_RETURN_IF_ERROR(check_sizes(requests.front()));
   FO_RETURN_IF_ERROR(prepare_folder(flags.out_dir));
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.report));
 
   Comparer comparer(flags, runtime, choice);
   FO_RETURN_IF_ERROR(comparer.warm_up(requests.front()));
@@ -322,6 +326,7 @@ void add_compare(CLI::App& app, CommandLine& line) {
                 "also run dense twice and compare that (bit-identical is expected)");
   sub->add_flag("--ablation", flags->ablation,
                 "also run with attention skipping only, then with GEMM-Q, GEMM-O and degrading");
+  add_report(*sub, flags->report);
   flags->picture.add_to(*sub);
   flags->strategy.add_to(*sub);
   flags->model.add_to(*sub);

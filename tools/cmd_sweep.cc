@@ -12,6 +12,7 @@
 #include "tools/prompts.h"
 #include "tools/report_text.h"
 #include "tools/signals.h"
+#include "tools/sweep_report.h"
 #include "tools/sweep_results.h"
 #include "tools/table.h"
 
@@ -25,6 +26,7 @@ struct Flags {
   std::string out_dir = "out/sweep";
   std::vector<std::string> seeds = {"0"};
   bool no_noise_floor = false;
+  std::string report;
   PromptFlags prompts;
   ModelFlags model;
   PictureFlags picture;
@@ -52,11 +54,13 @@ Status warm_up(Runtime& runtime, TextToImageRequest request) {
 class Sweep {
  public:
   Sweep(const Flags& flags, const std::string& command, Runtime& runtime, Trials& trials,
-        std::vector<SweepConfig> configs, std::vector<TrialPoint> points)
+        const TextToImageRequest& base, std::vector<SweepConfig> configs,
+        std::vector<TrialPoint> points)
       : flags_(flags),
         command_(command),
         runtime_(runtime),
         trials_(trials),
+        base_(base),
         configs_(std::move(configs)),
         points_(std::move(points)) {}
 
@@ -83,9 +87,16 @@ class Sweep {
     const std::string base = trials_.folder() + "/";
     FO_RETURN_IF_ERROR(write_file(base + "sweep.csv", sweep_csv(results)));
     nlohmann::json doc = json_head(command_, runtime_);
+    doc["settings"] = request_json(base_);
+    doc["settings"].erase("seed");
     doc.update(sweep_json(results));
     FO_RETURN_IF_ERROR(write_json_file(base + "sweep.json", doc));
     if (!flags_.output.json.empty()) FO_RETURN_IF_ERROR(write_json_file(flags_.output.json, doc));
+    if (!flags_.report.empty()) {
+      FO_ASSIGN_OR_RETURN(const std::string page,
+                          sweep_report(command_, runtime_, results, trials_.folder()));
+      FO_RETURN_IF_ERROR(write_file(flags_.report, page));
+    }
     return save_png(base + "pareto.png", sweep_plot(results));
   }
 
@@ -112,6 +123,7 @@ class Sweep {
   const std::string command_;
   Runtime& runtime_;
   Trials& trials_;
+  const TextToImageRequest base_;  // all points have its settings
   const std::vector<SweepConfig> configs_;
   const std::vector<TrialPoint> points_;
   std::map<std::string, std::string> failures_;  // by trial key
@@ -129,6 +141,7 @@ Status sweep(const Flags& flags, const std::string& command) {
   }
   FO_RETURN_IF_ERROR(check_comparable(base));
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.report));
 
   Progress progress(flags.output.quiet);
   FO_ASSIGN_OR_RETURN(Trials trials, Trials::open(runtime, progress, flags.out_dir, base));
@@ -137,7 +150,7 @@ Status sweep(const Flags& flags, const std::string& command) {
     std::printf("%s: %zu finished runs found, going on\n", flags.out_dir.c_str(), before);
   }
   FO_RETURN_IF_ERROR(warm_up(runtime, base));
-  Sweep job(flags, command, runtime, trials, std::move(configs), std::move(points));
+  Sweep job(flags, command, runtime, trials, base, std::move(configs), std::move(points));
   const Status ran = job.run();
   FO_RETURN_IF_ERROR(job.write());  // also what a stop leaves
   if (!ran.ok()) {
@@ -181,6 +194,7 @@ void add_sweep(CLI::App& app, CommandLine& line) {
       ->type_name("DIR");
   sub->add_flag("--no-noise-floor", flags->no_noise_floor,
                 "do not run dense again on another number of threads");
+  add_report(*sub, flags->report);
   flags->picture.add_settings_to(*sub);
   flags->model.add_to(*sub);
   flags->output.add_to(*sub);

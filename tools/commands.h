@@ -26,6 +26,8 @@ void add_inspect(CLI::App& app, CommandLine& line);
 void add_bench(CLI::App& app, CommandLine& line);
 // `flashomni bench e2e`, which add_bench adds to itself.
 CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line);
+void add_tune(CLI::App& app, CommandLine& line);
+void add_symbols(CLI::App& app, CommandLine& line);
 void add_sweep(CLI::App& app, CommandLine& line);
 void add_info(CLI::App& app, CommandLine& line);
 

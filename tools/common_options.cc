@@ -107,6 +107,12 @@ void OutputFlags::add_to(CLI::App& app) {
   app.add_flag("--quiet", quiet, "print errors only");
 }
 
+void add_report(CLI::App& app, std::string& target) {
+  app.add_option("--report", target,
+                 "also write a page for the browser, complete in itself: pictures, charts, symbols")
+      ->type_name("FILE");
+}
+
 Result<uint64_t> parse_seed(const std::string& flag, const std::string& text) {
   uint64_t seed = 0;
   const auto end = std::from_chars(text.data(), text.data() + text.size(), seed);

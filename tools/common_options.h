@@ -81,6 +81,9 @@ struct OutputFlags {
 // A seed out of a list. kInvalidArgument names `flag`.
 Result<uint64_t> parse_seed(const std::string& flag, const std::string& text);
 
+// --report FILE.
+void add_report(CLI::App& app, std::string& target);
+
 // Makes `folder` where it does not exist and checks that a file can be written there.
 Status prepare_folder(const std::string& folder);
 // check_writable for a path that may be absent (empty).

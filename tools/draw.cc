@@ -9,6 +9,8 @@
 #include "io/atomic_file.h"
 #include "io/json.h"
 #include "pipelines/run_json.h"
+#include "pipelines/symbols_trace.h"
+#include "tools/draw_report.h"
 #include "tools/memory_report.h"
 #include "tools/profile_text.h"
 #include "tools/progress.h"
@@ -50,6 +52,11 @@ void DrawFlags::add_to(CLI::App& app) {
   app.add_option("--prompt,prompt", prompt, "what to draw")->required()->type_name("PROMPT");
   app.add_option("-o,--out", out, "PNG file to write (default out.png)")->type_name("FILE");
   app.add_flag("--profile", profile, "time every operation by layer");
+  app.add_option("--trace-symbols", trace,
+                 "also save the symbols of every Update, layer and guidance stream "
+                 "(safetensors; see flashomni symbols, bench --replay)")
+      ->type_name("FILE");
+  add_report(app, report);
   picture.add_to(app);
   strategy.add_to(app);
   model.add_to(app);
@@ -63,6 +70,8 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
   }
   FO_RETURN_IF_ERROR(check_writable(flags.out));
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.report));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.trace));
   FO_ASSIGN_OR_RETURN(const Image picture, flags.picture.load_picture());
   FO_ASSIGN_OR_RETURN(const Runtime runtime, open_runtime(flags.model, flags.profile));
   FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
@@ -74,8 +83,9 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
 
   if (runtime.profiler) runtime.profiler->clear();  // the loading is over
   Progress progress(flags.output.quiet);
+  const EngineOptions engine{.keep_symbols = !flags.report.empty() || !flags.trace.empty()};
   Result<TextToImageResult> result =
-      runtime.pipeline->generate(request, std::move(strategy), {}, progress.track());
+      runtime.pipeline->generate(request, std::move(strategy), engine, progress.track());
   progress.clear();
   FO_RETURN_IF_ERROR(result.status());
 
@@ -83,6 +93,18 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
   if (!flags.output.json.empty()) {
     FO_RETURN_IF_ERROR(write_json_file(
         flags.output.json, document(flags, command_line, runtime, request, choice, *result)));
+  }
+  if (!flags.trace.empty()) {
+    SymbolTrace trace = make_trace(result->report, result->snapshots);
+    trace.head_dim = runtime.pipeline->transformer().config().attention_head_dim;
+    trace.command = command_line;
+    trace.strategy = to_json(choice).dump();
+    FO_RETURN_IF_ERROR(save_trace(trace, flags.trace));
+  }
+  if (!flags.report.empty()) {
+    FO_ASSIGN_OR_RETURN(const std::string page,
+                        draw_report(command_line, runtime, request, choice, *result));
+    FO_RETURN_IF_ERROR(write_file(flags.report, page));
   }
   if (flags.output.quiet) return ok_status();
   if (!picture.rgb.empty() &&

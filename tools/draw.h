@@ -13,6 +13,8 @@ struct DrawFlags {
   std::string prompt;
   std::string out = "out.png";
   bool profile = false;
+  std::string report;
+  std::string trace;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;

@@ -96,6 +96,8 @@ int run(int argc, char** argv) {
   add_inspect(app, line);
   add_bench(app, line);
   add_sweep(app, line);
+  add_tune(app, line);
+  add_symbols(app, line);
   add_info(app, line);
   app.footer(kFooter);
 

@@ -72,12 +72,14 @@ std::string trial_key(const StrategyChoice& choice) {
 }
 
 json to_json(const Trial& t) {
-  return {{"key", t.key},
-          {"strategy", to_json(t.choice)},
-          {"prompt", t.point.prompt},
-          {"seed", t.point.seed},
-          {"picture", t.picture},
-          {"figures", figures_json(t.figures)}};
+  json out = {{"key", t.key},
+              {"strategy", to_json(t.choice)},
+              {"prompt", t.point.prompt},
+              {"seed", t.point.seed},
+              {"picture", t.picture},
+              {"figures", figures_json(t.figures)}};
+  if (!t.detail.empty()) out["detail"] = to_json(t.detail);
+  return out;
 }
 
 Result<Trial> parse_trial(const json& object, const std::string& source) {
@@ -99,6 +101,7 @@ Result<Trial> parse_trial(const json& object, const std::string& source) {
   for (const Status& s : {f.status(), g.status()}) {
     if (!s.ok()) return corrupt_file(s.message());
   }
+  FO_ASSIGN_OR_RETURN(t.detail, parse_detail(object.value("detail", json()), source + ": detail"));
   FO_ASSIGN_OR_RETURN(t.choice, parse_strategy_choice(object["strategy"], source));
   return t;
 }
@@ -172,7 +175,7 @@ Result<const Trial*> Trials::run_dense(const TrialPoint& point, const std::strin
   if (const Trial* done = find(kDenseKey, point)) return done;
   FO_ASSIGN_OR_RETURN(const Run run, draw(*runtime_, nullptr, point, label, {}));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(run.measured, run.measured));
-  return keep({kDenseKey, {"dense", "", {}}, point, "", figures}, &run.measured.image);
+  return keep({kDenseKey, {"dense", "", {}}, point, "", {}, figures}, &run.measured.image);
 }
 
 // The dense run of a point as comparisons need it; its picture comes from the folder.
@@ -195,7 +198,9 @@ Result<const Trial*> Trials::run(const StrategyChoice& choice, const TrialPoint&
   if (run.ended) return static_cast<const Trial*>(nullptr);
   FO_ASSIGN_OR_RETURN(const Measured dense, dense_of(point));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(dense, run.measured));
-  return keep({key, choice, point, "", figures}, keep_picture ? &run.measured.image : nullptr);
+  if (!keep_picture) return keep({key, choice, point, "", {}, figures}, nullptr);
+  return keep({key, choice, point, "", detail_of(run.measured.report), figures},
+              &run.measured.image);
 }
 
 Result<const Trial*> Trials::run_noise_floor(Runtime& other, const TrialPoint& point) {
@@ -204,7 +209,7 @@ Result<const Trial*> Trials::run_noise_floor(Runtime& other, const TrialPoint& p
   FO_ASSIGN_OR_RETURN(const Run run, draw(other, nullptr, point, kNoiseKey, {}));
   FO_ASSIGN_OR_RETURN(const Measured dense, dense_of(point));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(dense, run.measured));
-  return keep({kNoiseKey, {"dense", "", {}}, point, "", figures}, nullptr);
+  return keep({kNoiseKey, {"dense", "", {}}, point, "", {}, figures}, nullptr);
 }
 
 Result<Runtime> open_noise_runtime(const ModelFlags& flags, const Runtime& main) {

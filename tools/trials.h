@@ -14,6 +14,7 @@
 #include "tools/comparison.h"
 #include "tools/journal.h"
 #include "tools/progress.h"
+#include "tools/run_detail.h"
 #include "tools/runtime.h"
 
 namespace flashomni::tools {
@@ -30,6 +31,7 @@ struct Trial {
   StrategyChoice choice;
   TrialPoint point;
   std::string picture;  // file in the folder; empty: not kept
+  RunDetail detail;     // of trials that kept their picture
   Figures figures;
 };
 
