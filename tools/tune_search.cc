@@ -15,6 +15,7 @@ constexpr double kPsnrCap = 100;  // dB, of equal pictures: a mean needs a numbe
 constexpr size_t kFinalists = 4;
 constexpr size_t kDiagonals = 5;  // all axes from gentle to aggressive together
 constexpr int kMaxPasses = 4;
+constexpr double kTie = 1e-9;        // of objectives
 constexpr double kLeastGain = 1e-3;  // of the cost, for a step to count
 
 double quality(const TuneGoal& goal, const TuneSample& s) {
@@ -147,7 +148,10 @@ class Search {
   bool better(size_t a, size_t b) {
     const TuneSample x = at(a).mean(), y = at(b).mean();
     const double vx = violation(p_.goal, x), vy = violation(p_.goal, y);
-    if (vx <= 0 && vy <= 0) return objective(p_.goal, x) < objective(p_.goal, y);
+    const double ox = objective(p_.goal, x), oy = objective(p_.goal, y);
+    // What saves nothing but costs nothing either leaves room for the next step.
+    if (vx <= 0 && vy <= 0 && std::abs(ox - oy) < kTie) return vx < vy;
+    if (vx <= 0 && vy <= 0) return ox < oy;
     return vx < vy;
   }
 
@@ -247,8 +251,9 @@ class Search {
           if (out_.out_of_time) return ok_status();
           if (at(i).hopeless || at(i).samples.size() < prompts || !better(i, best)) continue;
           // Steps for next to nothing would go on for ever.
-          improved = improved || missed > 0 ||
-                     before - objective(p_.goal, at(i).mean()) > kLeastGain * std::abs(before);
+          const double gain = before - objective(p_.goal, at(i).mean());
+          improved = improved || missed > 0 || std::abs(gain) < kTie ||
+                     gain > kLeastGain * std::abs(before);
         }
       }
       if (!improved) break;

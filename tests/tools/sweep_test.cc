@@ -35,6 +35,7 @@ class SweepTest : public CliTest {
           trial["figures"].erase(timed);
         }
         trial.erase("picture");
+        trial.erase("detail");  // seconds of every step
         trial["label"] = config["label"];
         out.push_back(trial);
       }
