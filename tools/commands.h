@@ -21,6 +21,7 @@ struct CommandLine {
 // REQUIRES `line` to outlive `app`.
 void add_generate(CLI::App& app, CommandLine& line);
 void add_edit(CLI::App& app, CommandLine& line);
+void add_video(CLI::App& app, CommandLine& line);
 void add_compare(CLI::App& app, CommandLine& line);
 void add_inspect(CLI::App& app, CommandLine& line);
 void add_bench(CLI::App& app, CommandLine& line);

@@ -55,9 +55,11 @@ Result<Image> PictureFlags::load_picture() const {
 
 Result<TextToImageRequest> PictureFlags::request(const std::string& prompt,
                                                  const TextToImagePipeline& pipeline,
-                                                 const Image& picture) const {
+                                                 const Image& picture,
+                                                 std::optional<EmbeddingsFile> embeddings) const {
   TextToImageRequest r;
   r.prompt = prompt;
+  r.embeddings = std::move(embeddings);
   r.negative_prompt = negative_prompt;
   r.seed = seed.value_or(0);
   r.steps = steps.value_or(0);  // 0 and -1 stand for the model's default

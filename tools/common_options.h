@@ -59,7 +59,8 @@ struct PictureFlags {
   // With the model's defaults filled in and everything checked. A picture to edit is scaled to the
   // size of the run, keeping its proportions, on white.
   Result<TextToImageRequest> request(const std::string& prompt, const TextToImagePipeline& pipeline,
-                                     const Image& picture = {}) const;
+                                     const Image& picture = {},
+                                     std::optional<EmbeddingsFile> embeddings = {}) const;
 };
 
 // Which strategy with which options: a named one with a preset, or a config file; settings on top.

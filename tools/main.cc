@@ -92,6 +92,7 @@ int run(int argc, char** argv) {
   line.text = shell_text(argc, argv);
   add_generate(app, line);
   add_edit(app, line);
+  add_video(app, line);
   add_compare(app, line);
   add_inspect(app, line);
   add_bench(app, line);

@@ -41,7 +41,7 @@ const Wrong kWrong[] = {
     {"NoSubcommand",
      {},
      kUsage,
-     "generate, edit, compare, inspect, bench, sweep, tune, symbols, info"},
+     "generate, edit, video, compare, inspect, bench, sweep, tune, symbols, info"},
     {"UnknownBench", {"bench", "softmax"}, kUsage, "softmax"},
     {"BenchOfNoTokens", {"bench", "attention", "--n", "0"}, kUsage, "--n is '0'"},
     {"BenchBlock", {"bench", "attention", "--n", "64", "--block", "48"}, kUsage, "48"},
