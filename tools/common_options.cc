@@ -83,11 +83,15 @@ void StrategyFlags::add_to(CLI::App& app) {
                                       "named option set (default balanced for flashomni, unless "
                                       "--config or --set is given)")
                            ->type_name("NAME");
-  app.add_option("--config", config,
-                 R"(JSON file {"strategy": ..., "preset": ..., "options": {...}})")
-      ->type_name("FILE")
-      ->excludes(name)
-      ->excludes(named);
+  CLI::Option* file =
+      app.add_option("--config", config,
+                     R"(JSON file {"strategy": ..., "preset": ..., "options": {...}})")
+          ->type_name("FILE")
+          ->excludes(name)
+          ->excludes(named);
+  add_number(app, "--quality", quality, 0.0,
+             "0 (fastest) to 1 (dense): strategy flashomni-adaptive with this quality")
+      ->excludes(file);
   app.add_option("--set", settings, "one option on top, by its name in JSON; may be repeated")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
@@ -95,7 +99,14 @@ void StrategyFlags::add_to(CLI::App& app) {
 
 Result<StrategyChoice> StrategyFlags::resolve(const std::string& model_family) const {
   StrategyChoice choice{strategy, preset, {}};
-  if (!config.empty()) {
+  if (quality) {
+    const std::string adaptive = "flashomni-adaptive";
+    if (strategy != StrategyChoice().name && strategy != adaptive) {
+      return invalid_argument("--quality steers strategy " + adaptive + ", not " + strategy);
+    }
+    choice.name = adaptive;
+    choice.options["quality"] = *quality;
+  } else if (!config.empty()) {
     FO_ASSIGN_OR_RETURN(choice, read_strategy_choice(config));
   } else if (preset.empty() && settings.empty() && strategy == StrategyChoice().name) {
     choice.preset = "balanced";

@@ -69,6 +69,7 @@ struct StrategyFlags {
   std::string preset;
   std::string config;
   std::vector<std::string> settings;
+  std::optional<double> quality;
   void add_to(CLI::App& app);
   Result<StrategyChoice> resolve(const std::string& model_family) const;
 };

@@ -7,6 +7,7 @@
 #include "io/json.h"
 #include "pipelines/noise.h"
 #include "pipelines/pixel_patches.h"
+#include "pipelines/token_order.h"
 
 namespace flashomni {
 namespace {
@@ -250,9 +251,14 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   if (guided) {
     setup.streams.push_back({std::move(text.negative->states), std::move(text.negative->pooled)});
   }
+  setup.grid = {edit ? 2 : 1, rows, cols};
+  FO_ASSIGN_OR_RETURN(setup.token_order, strategy_token_order(strategy.get(), setup.grid, tokens));
+  std::vector<PositionId> ids;
+  append_grid(ids, 0.f, rows, cols);
+  if (edit) append_grid(ids, 1.f, rows, cols);
+  ids = to_order(setup.token_order, ids, 1);
   setup.ids.assign(size_t(setup.text_tokens), PositionId{0, 0, 0});
-  append_grid(setup.ids, 0.f, rows, cols);
-  if (edit) append_grid(setup.ids, 1.f, rows, cols);
+  setup.ids.insert(setup.ids.end(), ids.begin(), ids.end());
 
   if (request.noise.empty()) {
     request.noise = torch_randn(request.seed, values);
@@ -276,6 +282,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
     const std::vector<float> patches = image_to_patches(request.reference, defaults_.patch);
     input.insert(input.end(), patches.begin(), patches.end());
   }
+  input = to_order(setup.token_order, input, size_t(channels));
   const int64_t input_tokens = edit ? 2 * tokens : tokens;
   FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, input, {1, input_tokens, channels}));
   const TensorView latents = x.view().slice(1, 0, tokens);
@@ -294,6 +301,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   for (float v : out.latents) {
     if (!std::isfinite(v)) return internal_error("the result holds NaN or infinity");
   }
+  out.latents = from_order(setup.token_order, out.latents, size_t(channels));
   if (defaults_.pixels) {
     out.image = patches_to_image(out.latents, request.width, request.height, defaults_.patch);
   }
