@@ -19,6 +19,10 @@ char letter_of(LayerKind kind) {
       return 's';
     case LayerKind::kDegraded:
       return 'r';
+    case LayerKind::kAliased:
+      return 'a';
+    case LayerKind::kSkipped:
+      return 'k';
     default:
       return 'd';
   }
@@ -36,6 +40,10 @@ const char* layer_kind_text(char letter) {
       return "sparse";
     case 'r':
       return "reused whole";
+    case 'a':
+      return "shared between guidance streams";
+    case 'k':
+      return "skipped";
     default:
       return "unknown";
   }
