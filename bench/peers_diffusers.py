@@ -120,10 +120,12 @@ def psnr(x, wanted):
     return math.inf if error == 0 else 10 * math.log10((wanted.max() - wanted.min()).item() ** 2 / error)
 
 
-def split(dispatch_sparsity):
-    """Equal shares of cached rows and skipped pairs that leave out this much together."""
-    share = 1 - math.sqrt(1 - dispatch_sparsity)
-    return {"cached": share, "skipped": share}
+def split(dispatch_sparsity, degraded):
+    """Shares of degraded layers and, in the other layers, equally of cached rows and skipped pairs, that
+    leave out this much together."""
+    rest = max(0.0, (dispatch_sparsity - degraded) / (1 - degraded))
+    share = 1 - math.sqrt(1 - rest)
+    return {"degraded": degraded, "cached": share, "skipped": share}
 
 
 class Contestants:
@@ -140,7 +142,7 @@ class Contestants:
         if dispatches <= args.sparsity:
             sys.exit(f"{args.steps} steps have {dispatches:.2f} Dispatch steps, too few for {args.sparsity}")
         self.offer("flashomni zero sparsity", lambda: self.ours("dense", {}))
-        options = {**schedule, **split(args.sparsity / dispatches), "order": args.order}
+        options = {**schedule, **split(args.sparsity / dispatches, args.degraded), "order": args.order}
         self.offer(f"flashomni {args.sparsity:.2f}", lambda: self.ours("random", options))
         self.offer("diffusers TaylorSeer", self.taylorseer)
         for name in ("cache_dit", "sparsevideo"):
@@ -195,6 +197,7 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--interval", type=int, default=6, help="steps from one Update to the next")
     parser.add_argument("--sparsity", type=float, default=0.46, help="of attention over the whole trajectory")
+    parser.add_argument("--degraded", type=float, default=0.0, help="share of layers that degrade")
     parser.add_argument("--order", type=int, default=0, help="of the feature forecast: memory grows with it")
     parser.add_argument("--no-gemm-q", dest="gemm_q", action="store_const", const=False, default="auto")
     parser.add_argument("--no-gemm-o", dest="gemm_o", action="store_const", const=False, default="auto",

@@ -6,6 +6,7 @@
 #
 #   scripts/install_deps.sh            the library and the command
 #   scripts/install_deps.sh --tests    and the tests
+#   scripts/install_deps.sh --python   and what `pip install .` needs
 #   scripts/install_deps.sh --ci       and the checks: clang tools, fuzzers, sanitizers, ccache
 set -euo pipefail
 
@@ -14,9 +15,10 @@ packages=(g++ cmake ninja-build pkg-config libhwy-dev libcli11-dev nlohmann-json
 for arg in "$@"; do
   case "$arg" in
     --tests) packages+=(libgtest-dev) ;;
+    --python) packages+=(python3-dev python3-venv) ;;
     --ci) packages+=(libgtest-dev git python3 clang-format clang-tidy ccache clang libclang-rt-dev) ;;
     *)
-      echo "install_deps.sh: unknown option '$arg', wanted --tests or --ci" >&2
+      echo "install_deps.sh: unknown option '$arg', wanted --tests, --python or --ci" >&2
       exit 2
       ;;
   esac

@@ -14,7 +14,7 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 venv=${VENV:-$PWD/build/venv-python}
-scripts/install_deps.sh
+scripts/install_deps.sh --python
 if [[ ! -x $venv/bin/pytest ]]; then
   "${PYTHON:-python3}" -m venv "$venv"
   "$venv/bin/pip" install --quiet torch numpy diffusers transformers accelerate peft pytest

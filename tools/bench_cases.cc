@@ -169,6 +169,22 @@ Result<SparseSymbols> make_symbols(World& w, const std::string& pattern, double 
   return out;
 }
 
+// What the cases of one operation run with: the shape's own symbols, or all patterns at all
+// sparsities.
+Result<std::vector<BenchSymbols>> symbols_to_time(World& w,
+                                                  const std::vector<std::string>& patterns,
+                                                  const std::vector<double>& sparsities) {
+  if (!w.shape.replay.empty()) return w.shape.replay;
+  std::vector<BenchSymbols> out;
+  for (const std::string& pattern : patterns) {
+    for (const double sparsity : sparsities) {
+      FO_ASSIGN_OR_RETURN(SparseSymbols symbols, make_symbols(w, pattern, sparsity));
+      out.push_back({pattern, std::move(symbols)});
+    }
+  }
+  return out;
+}
+
 BenchRow base_row(const char* op, const BenchShape& s) {
   BenchRow r;
   r.op = op;
@@ -232,19 +248,17 @@ Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShap
   row.flops = dense_flops;
   FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
   cases.push_back({row, [w, p] { return w->backend.attention(w->exec, p); }});
-  for (const std::string& pattern : patterns) {
-    for (const double sparsity : sparsities) {
-      FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, pattern, sparsity));
-      FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
-      AttentionParams sparse = p;
-      sparse.symbols = device->view;
-      sparse.plan = device->plan;
-      FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(sparse)));
-      row.pattern = pattern;
-      row.sparsity = 1 - device->counts.pair_density();
-      row.flops = dense_flops * device->counts.pair_density();
-      cases.push_back({row, [w, sparse, device] { return w->backend.attention(w->exec, sparse); }});
-    }
+  FO_ASSIGN_OR_RETURN(const auto to_time, symbols_to_time(*w, patterns, sparsities));
+  for (const auto& [pattern, symbols] : to_time) {
+    FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
+    AttentionParams sparse = p;
+    sparse.symbols = device->view;
+    sparse.plan = device->plan;
+    FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(sparse)));
+    row.pattern = pattern;
+    row.sparsity = 1 - device->counts.pair_density();
+    row.flops = dense_flops * device->counts.pair_density();
+    cases.push_back({row, [w, sparse, device] { return w->backend.attention(w->exec, sparse); }});
   }
   return cases;
 }
@@ -270,13 +284,13 @@ Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& 
   row.out_features = width;
   const double dense_flops = row.flops = 2.0 * double(shape.n) * double(in) * double(width);
   cases.push_back({row, [w, p] { return w->backend.gemm_q(w->exec, p); }});
-  for (const double sparsity : sparsities) {
-    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+  FO_ASSIGN_OR_RETURN(const auto to_time, symbols_to_time(*w, {"s_c"}, sparsities));
+  for (const auto& [pattern, symbols] : to_time) {
     FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
     GemmQParams sparse = p;
     sparse.symbols = device->view;
     sparse.plan = device->plan;
-    row.pattern = "s_c";
+    row.pattern = pattern;
     row.sparsity = 1 - device->counts.row_density();
     row.flops = dense_flops * device->counts.row_density();
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_q(w->exec, sparse); }});
@@ -310,13 +324,13 @@ Result<std::vector<BenchCase>> gemm_qkv_cases(Backend& backend, const BenchShape
   const double of_q = 2.0 * double(shape.n) * double(in) * double(width);
   row.flops = 3 * of_q;
   cases.push_back({row, [w, p] { return w->backend.gemm_qkv(w->exec, p); }});
-  for (const double sparsity : sparsities) {
-    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+  FO_ASSIGN_OR_RETURN(const auto to_time, symbols_to_time(*w, {"s_c"}, sparsities));
+  for (const auto& [pattern, symbols] : to_time) {
     FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
     GemmQkvParams sparse = p;
     sparse.q.symbols = device->view;
     sparse.q.plan = device->plan;
-    row.pattern = "s_c";
+    row.pattern = pattern;
     row.flops = of_q * (2 + device->counts.row_density());
     row.sparsity = 1 - row.flops / (3 * of_q);  // of all three
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_qkv(w->exec, sparse); }});
@@ -351,13 +365,13 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
   for (int m = 0; m < kPlanes; ++m) {
     FO_ASSIGN_OR_RETURN(planes.planes[m], w->random({1, shape.n, out}));
   }
-  for (const double sparsity : sparsities) {
-    FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, make_symbols(*w, "s_c", sparsity));
+  FO_ASSIGN_OR_RETURN(const auto to_time, symbols_to_time(*w, {"s_c"}, sparsities));
+  for (const auto& [pattern, symbols] : to_time) {
     FO_ASSIGN_OR_RETURN(auto device, place(*w, symbols));
     GemmOParams sparse = planes;
     sparse.symbols = device->view;
     sparse.plan = device->plan;
-    row.pattern = "s_c";
+    row.pattern = pattern;
     row.sparsity = 1 - device->counts.row_density();
     row.flops = dense_flops * device->counts.row_density();
     // The planes are read, the result is written, the computed heads' rows are read.

@@ -44,6 +44,12 @@ struct BenchCase {
   std::function<Status()> run;
 };
 
+// Symbols to time with, and what rows call them.
+struct BenchSymbols {
+  std::string pattern;
+  SparseSymbols symbols;
+};
+
 struct BenchShape {
   int64_t n = 4608;
   int heads = 24;
@@ -54,6 +60,9 @@ struct BenchShape {
   int64_t out_features = 0;   // linear; 0 = heads * head_dim
   DType dtype = DType::kF32;  // of activations, weights and planes
   uint64_t seed = 1;
+  // Of a trace, in place of those that patterns and sparsities ask for. REQUIRES their geometry to
+  // be that of this shape.
+  std::vector<BenchSymbols> replay;
 };
 
 // Whether symbols of this shape can exist.

@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "io/json.h"
+#include "pipelines/symbols_trace.h"
 #include "tools/bench_cases.h"
 #include "tools/bench_report.h"
 #include "tools/commands.h"
@@ -31,7 +32,11 @@ struct Flags {
   std::vector<std::string> patterns;
   std::vector<double> sparsities;
   bool dense_only = false;
+  std::string replay;
+  std::optional<int> replay_limit;
 };
+
+constexpr int kReplayLimit = 24;
 
 BenchShape shape_of(const Flags& f) {
   BenchShape s;
@@ -49,8 +54,7 @@ BenchShape shape_of(const Flags& f) {
   return s;
 }
 
-Result<std::vector<BenchCase>> make_cases(const Flags& f, Backend& backend) {
-  const BenchShape s = shape_of(f);
+Result<std::vector<BenchCase>> make_cases(const Flags& f, const BenchShape& s, Backend& backend) {
   const std::vector<double> sparsities = f.dense_only ? std::vector<double>{} : f.sparsities;
   if (f.op == "attention") return attention_cases(backend, s, f.patterns, sparsities);
   if (f.op == "gemm-q") return gemm_q_cases(backend, s, sparsities);
@@ -58,6 +62,70 @@ Result<std::vector<BenchCase>> make_cases(const Flags& f, Backend& backend) {
   if (f.op == "gemm-o") return gemm_o_cases(backend, s, sparsities);
   if (f.op == "linear") return linear_cases(backend, s);
   return symbols_cases(backend, s);
+}
+
+// What the entries of a trace weigh, in the order of shape.replay.
+struct Replay {
+  std::vector<int> uses;
+  size_t entries = 0;  // of the trace that were used in a step
+};
+
+// Makes the shape that of the trace, and its symbols those to time: evenly over the run, as many as
+// asked for.
+Result<Replay> load_replay(const Flags& f, BenchShape& shape) {
+  FO_ASSIGN_OR_RETURN(SymbolTrace trace, load_trace(f.replay));
+  std::vector<TraceEntry*> used;
+  for (TraceEntry& e : trace.entries) {
+    if (e.uses > 0) used.push_back(&e);
+  }
+  if (used.empty()) return invalid_argument(f.replay + ": no step ran with symbols of this trace");
+  if (trace.head_dim < 2) {
+    return invalid_argument(f.replay + ": head_dim is " + std::to_string(trace.head_dim));
+  }
+  const SymbolGeometry g = used.front()->symbols.geometry();
+  if (g.batch != 1 || g.q_tokens != g.kv_tokens) {
+    return unsupported(f.replay + ": symbols of batch " + std::to_string(g.batch) + ", " +
+                       std::to_string(g.q_tokens) + " x " + std::to_string(g.kv_tokens) +
+                       " tokens; bench times self-attention of batch 1");
+  }
+  shape.n = g.q_tokens;
+  shape.heads = g.heads;
+  shape.head_dim = trace.head_dim;
+  shape.block_q = g.block_q;
+  shape.block_kv = g.block_kv;
+  const auto limit = static_cast<size_t>(f.replay_limit.value_or(kReplayLimit));
+  const size_t count = limit == 0 ? used.size() : std::min(limit, used.size());
+  Replay replay{{}, used.size()};
+  for (size_t k = 0; k < count; ++k) {
+    TraceEntry& e = *used[k * used.size() / count];
+    if (e.symbols.geometry() != g) {
+      return unsupported(f.replay + ": its symbols differ in geometry");
+    }
+    shape.replay.push_back({"step" + std::to_string(e.step) + ".layer" + std::to_string(e.layer) +
+                                ".stream" + std::to_string(e.stream),
+                            std::move(e.symbols)});
+    replay.uses.push_back(e.uses);
+  }
+  return replay;
+}
+
+// Means over the replayed symbols, each as often as the run used it.
+nlohmann::json replay_json(const Flags& f, const Replay& replay,
+                           const std::vector<BenchCase>& cases) {
+  double uses = 0, sparsity = 0, dense = 0, sparse = 0;
+  for (size_t i = 0; i < replay.uses.size() && i + 1 < cases.size(); ++i) {
+    const BenchRow& row = cases[i + 1].row;
+    uses += replay.uses[i];
+    sparsity += replay.uses[i] * row.sparsity;
+    dense += replay.uses[i];
+    sparse += replay.uses[i] / row.speedup_vs_dense;
+  }
+  return {{"file", f.replay},
+          {"symbols", replay.entries},
+          {"timed", replay.uses.size()},
+          {"sparsity", sparsity / uses},
+          {"speedup_vs_dense", dense / sparse},
+          {"efficiency", dense / sparse * (1 - sparsity / uses)}};
 }
 
 Image plot_of(const std::vector<BenchCase>& cases, const BenchShape& s) {
@@ -99,13 +167,22 @@ Status run(const Flags& f, const std::string& command) {
       return invalid_argument("--sparsity is " + fixed(s, 3) + ", wanted 0 to below 1");
     }
   }
-  FO_RETURN_IF_ERROR(check_shape(shape_of(f)));
+  BenchShape shape = shape_of(f);
+  Replay replay;
+  if (!f.replay.empty()) {
+    if (f.op == "linear" || f.op == "symbols") {
+      return invalid_argument("--replay has no meaning for " + f.op +
+                              ", wanted attention, gemm-q, gemm-qkv or gemm-o");
+    }
+    FO_ASSIGN_OR_RETURN(replay, load_replay(f, shape));
+  }
+  FO_RETURN_IF_ERROR(check_shape(shape));
   install_stop_handler();
   // A GPU is timed when it is asked for: its kernels and element types are others.
   ModelFlags device = f.model;
   if (device.device == "auto") device.device = "cpu";
   FO_ASSIGN_OR_RETURN(auto backend, open_backend(device));
-  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, make_cases(f, *backend));
+  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, make_cases(f, shape, *backend));
   double bandwidth = 0;
   if (f.op == "gemm-o") {
     FO_ASSIGN_OR_RETURN(bandwidth, measure_bandwidth(*backend));
@@ -119,11 +196,22 @@ Status run(const Flags& f, const std::string& command) {
     std::fputs(machine_text(backend->info(), peak).c_str(), stdout);
     if (bandwidth > 0) std::printf("copy bandwidth %.1f GB/s\n", bandwidth * 1e-9);
     std::fputs(rows_text(rows, peak).c_str(), stdout);
+    if (!f.replay.empty()) {
+      const nlohmann::json r = replay_json(f, replay, cases);
+      std::printf(
+          "replay of %s: %zu of its %zu symbols; as often as the run used them: %s left "
+          "out, %sx as fast as dense, efficiency %s\n",
+          f.replay.c_str(), replay.uses.size(), replay.entries,
+          percent(r["sparsity"].get<double>()).c_str(),
+          fixed(r["speedup_vs_dense"].get<double>(), 2).c_str(),
+          fixed(r["efficiency"].get<double>(), 2).c_str());
+    }
   }
-  if (!f.plot.empty()) FO_RETURN_IF_ERROR(save_png(f.plot, plot_of(cases, shape_of(f))));
+  if (!f.plot.empty()) FO_RETURN_IF_ERROR(save_png(f.plot, plot_of(cases, shape)));
   if (f.output.json.empty()) return ok_status();
   nlohmann::json out = bench_json(command, backend->info(), peak, rows);
   if (bandwidth > 0) out["copy_gb_per_s"] = bandwidth * 1e-9;
+  if (!f.replay.empty()) out["replay"] = replay_json(f, replay, cases);
   return write_json_file(f.output.json, out);
 }
 
@@ -158,6 +246,17 @@ void add_bench(CLI::App& app, CommandLine& line) {
   sub->add_flag("--dense-only", flags->dense_only, "leave the sweep of sparsities out");
   sub->add_option("--plot", flags->plot, "also draw speed-up over sparsity as a PNG")
       ->type_name("FILE");
+  CLI::Option* replay =
+      sub->add_option("--replay", flags->replay,
+                      "time with the symbols of a run, saved by generate --trace-symbols")
+          ->type_name("FILE");
+  for (const char* other : {"--n", "--heads", "--head-dim", "--block", "--pattern", "--sparsity",
+                            "--dense-only", "--plot"}) {
+    replay->excludes(sub->get_option(other));
+  }
+  add_number(*sub, "--replay-limit", flags->replay_limit, 0,
+             "most symbols of the trace to time, spread over the run (default 24; 0: all)")
+      ->needs(replay);
   flags->model.add_device_to(*sub);
   flags->output.add_to(*sub);
   CLI::App* e2e = add_bench_e2e(*sub, line);

@@ -4,17 +4,17 @@
 // other on the same device, so that the times can be set against each other.
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 
 #include "io/atomic_file.h"
 #include "io/json.h"
-#include "io/messages.h"
 #include "pipelines/metrics.h"
 #include "pipelines/run_json.h"
 #include "tools/commands.h"
+#include "tools/compare_report.h"
 #include "tools/comparison.h"
 #include "tools/pictures.h"
 #include "tools/progress.h"
+#include "tools/prompts.h"
 #include "tools/report_text.h"
 #include "tools/runtime.h"
 #include "tools/signals.h"
@@ -23,17 +23,15 @@
 namespace flashomni::tools {
 namespace {
 
-constexpr int kDifferenceGain = 8;
 constexpr int kWarmUpSteps = 2;
-constexpr int kSsimWindow = 11;  // pixels, see ssim()
 constexpr size_t kPromptColumns = 28;
 
 struct Flags {
-  std::vector<std::string> prompts;
-  std::string prompts_file;
+  PromptFlags prompts;
   std::string out_dir = "out";
   bool noise_floor = false;
   bool ablation = false;
+  std::string report;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
@@ -47,26 +45,6 @@ struct Stage {
   EngineOptions engine;
   StrategyChoice choice;
 };
-
-struct Comparison {
-  std::string prompt;
-  Measured dense, sparse;
-  Image difference;
-  Figures figures;
-  std::vector<Figures> noise_floor;  // one, or none
-  std::vector<Figures> stages;       // as many as there are stages
-};
-
-Status read_prompts(const std::string& path, std::vector<std::string>& prompts) {
-  std::ifstream file(path);
-  if (!file) return errno_status("cannot read " + path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.find_first_not_of(" \t") != std::string::npos) prompts.push_back(line);
-  }
-  if (file.bad()) return io_error("cannot read " + path);
-  return ok_status();
-}
 
 // What attention skipping alone gains, then each further part; the last stage is the strategy as it
 // was asked for.
@@ -96,6 +74,7 @@ class Comparer {
   }
 
   const std::vector<Stage>& stages() const { return stages_; }
+  const StrategyChoice& choice() const { return choice_; }
 
   // Code, weights and caches are touched once before anything is timed.
   Status warm_up(TextToImageRequest request) {
@@ -106,8 +85,11 @@ class Comparer {
   Result<Comparison> compare_prompt(const TextToImageRequest& request, const std::string& number) {
     Comparison c;
     c.prompt = request.prompt;
+    // The report shows the symbols of the first prompt; copying them takes a moment of its time.
+    const EngineOptions as_asked{.keep_symbols = !flags_.report.empty() && first_};
+    first_ = false;
     FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, {}, number + " dense"));
-    FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, {}, number + " " + choice_.name));
+    FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, as_asked, number + " " + choice_.name));
     FO_ASSIGN_OR_RETURN(c.figures, compare(c.dense, c.sparse));
     FO_ASSIGN_OR_RETURN(c.difference,
                         amplified_difference(c.dense.image, c.sparse.image, kDifferenceGain));
@@ -142,13 +124,15 @@ class Comparer {
         runtime_.pipeline->generate(request, std::move(strategy), engine, progress_.track(label));
     progress_.clear();
     FO_RETURN_IF_ERROR(result.status());
-    return Measured{std::move(result->image), result->seconds, std::move(result->report)};
+    return Measured{std::move(result->image), result->seconds, std::move(result->report),
+                    std::move(result->snapshots)};
   }
 
   const Flags& flags_;
   Runtime& runtime_;
   const StrategyChoice choice_;
   std::vector<Stage> stages_;
+  bool first_ = true;
   Progress progress_;
 };
 
@@ -163,26 +147,25 @@ Figures mean_figures(const std::vector<Comparison>& all) {
   return mean_of(all, [](const Comparison& c) { return c.figures; });
 }
 
+// Of the last prompt: its pictures, and the sheet that it stands on.
 Status write_pictures(const std::string& folder, const std::string& strategy,
                       const std::vector<Comparison>& all) {
-  for (size_t i = 0; i < all.size(); ++i) {
-    const std::string stem = folder + "/" + std::to_string(i + 1) + "-";
-    FO_RETURN_IF_ERROR(save_png(stem + "dense.png", all[i].dense.image));
-    FO_RETURN_IF_ERROR(save_png(stem + strategy + ".png", all[i].sparse.image));
-    FO_RETURN_IF_ERROR(save_png(stem + "difference.png", all[i].difference));
-  }
+  const Comparison& last = all.back();
+  const std::string stem = folder + "/" + std::to_string(all.size()) + "-";
+  FO_RETURN_IF_ERROR(save_png(stem + "dense.png", last.dense.image));
+  FO_RETURN_IF_ERROR(save_png(stem + strategy + ".png", last.sparse.image));
+  FO_RETURN_IF_ERROR(save_png(stem + "difference.png", last.difference));
+
   const Image& first = all.front().dense.image;
   const size_t page_rows = size_t(rows_per_sheet(3, first.width, first.height));
-  for (size_t begin = 0, page = 1; begin < all.size(); begin += page_rows, ++page) {
-    std::vector<std::vector<Image>> rows;
-    for (size_t i = begin; i < std::min(all.size(), begin + page_rows); ++i) {
-      rows.push_back({all[i].dense.image, all[i].sparse.image, all[i].difference});
-    }
-    const std::string name =
-        page == 1 ? "/compare.png" : "/compare-" + std::to_string(page) + ".png";
-    FO_RETURN_IF_ERROR(save_png(folder + name, contact_sheet(rows)));
+  const size_t page = (all.size() - 1) / page_rows;
+  std::vector<std::vector<Image>> rows;
+  for (size_t i = page * page_rows; i < all.size(); ++i) {
+    rows.push_back({all[i].dense.image, all[i].sparse.image, all[i].difference});
   }
-  return ok_status();
+  const std::string name =
+      page == 0 ? "/compare.png" : "/compare-" + std::to_string(page + 1) + ".png";
+  return save_png(folder + name, contact_sheet(rows));
 }
 
 nlohmann::json noise_json(const Figures& f) {
@@ -263,19 +246,37 @@ void print(const Flags& flags, const StrategyChoice& choice, const std::vector<S
 
 // What the pictures and the sheet can hold, before any time is spent.
 Status check_sizes(const TextToImageRequest& r) {
+  FO_RETURN_IF_ERROR(check_comparable(r));
   const int widest = (kMaxImageSide - kSheetGap) / 3 - kSheetGap;
-  if (std::min(r.width, r.height) >= kSsimWindow && r.width <= widest) return ok_status();
+  if (r.width <= widest) return ok_status();
   return invalid_argument("the pictures are " + std::to_string(r.width) + "x" +
-                          std::to_string(r.height) + ", compare takes at least " +
-                          std::to_string(kSsimWindow) + " pixels a side and at most " +
-                          std::to_string(widest) + " in width");
+                          std::to_string(r.height) + ", compare takes at most " +
+                          std::to_string(widest) + " pixels in width");
+}
+
+// The results as they stand, `all` of them finished: rewritten after every prompt, so that a stop
+// or a crash costs the prompt that was under way and no other.
+Status write_results(const Flags& flags, const std::string& command_line, const Runtime& runtime,
+                     const Comparer& comparer, const std::vector<TextToImageRequest>& requests,
+                     const std::vector<Comparison>& all) {
+  if (!flags.report.empty()) {
+    FO_ASSIGN_OR_RETURN(
+        const std::string page,
+        compare_report(command_line, runtime, requests.front(), comparer.choice(), all));
+    FO_RETURN_IF_ERROR(write_file(flags.report, page));
+  }
+  if (flags.output.json.empty()) return ok_status();
+  nlohmann::json doc = json_head(command_line, runtime);
+  doc["settings"] = request_json(requests.front());
+  doc["strategy"] = to_json(comparer.choice());
+  doc["steps"] = requests.front().steps;
+  doc["complete"] = all.size() == requests.size();
+  add_results(comparer.stages(), all, doc);
+  return write_json_file(flags.output.json, doc);
 }
 
 Status compare_all(const Flags& flags, const std::string& command_line) {
-  std::vector<std::string> prompts = flags.prompts;
-  if (!flags.prompts_file.empty()) FO_RETURN_IF_ERROR(read_prompts(flags.prompts_file, prompts));
-  if (prompts.empty()) return invalid_argument("no prompt, wanted one or more, or --prompts FILE");
-
+  FO_ASSIGN_OR_RETURN(const std::vector<std::string> prompts, flags.prompts.read());
   FO_ASSIGN_OR_RETURN(Runtime runtime, open_runtime(flags.model));
   FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
                       flags.strategy.resolve(runtime.pipeline->defaults().family));
@@ -292,6 +293,7 @@ Status compare_all(const Flags& flags, const std::string& command_line) {
   FO_RETURN_IF_ERROR(check_sizes(requests.front()));
   FO_RETURN_IF_ERROR(prepare_folder(flags.out_dir));
   FO_RETURN_IF_ERROR(check_optional_output(flags.output.json));
+  FO_RETURN_IF_ERROR(check_optional_output(flags.report));
 
   Comparer comparer(flags, runtime, choice);
   FO_RETURN_IF_ERROR(comparer.warm_up(requests.front()));
@@ -301,16 +303,8 @@ Status compare_all(const Flags& flags, const std::string& command_line) {
         std::to_string(all.size() + 1) + "/" + std::to_string(requests.size());
     FO_ASSIGN_OR_RETURN(Comparison c, comparer.compare_prompt(request, number));
     all.push_back(std::move(c));
-  }
-
-  FO_RETURN_IF_ERROR(write_pictures(flags.out_dir, choice.name, all));
-  if (!flags.output.json.empty()) {
-    nlohmann::json doc = json_head(command_line, runtime);
-    doc["settings"] = request_json(requests.front());
-    doc["strategy"] = to_json(choice);
-    doc["steps"] = requests.front().steps;
-    add_results(comparer.stages(), all, doc);
-    FO_RETURN_IF_ERROR(write_json_file(flags.output.json, doc));
+    FO_RETURN_IF_ERROR(write_pictures(flags.out_dir, choice.name, all));
+    FO_RETURN_IF_ERROR(write_results(flags, command_line, runtime, comparer, requests, all));
   }
   if (!flags.output.quiet) print(flags, choice, comparer.stages(), all);
   return ok_status();
@@ -322,16 +316,17 @@ void add_compare(CLI::App& app, CommandLine& line) {
   CLI::App* sub = app.add_subcommand(
       "compare", "draw prompts dense and sparse from the same seed: speed-up, PSNR, SSIM");
   const auto flags = std::make_shared<Flags>();
-  sub->add_option("prompts", flags->prompts, "what to draw; every prompt uses the same seed")
+  sub->add_option("prompts", flags->prompts.prompts,
+                  "what to draw; every prompt uses the same seed")
       ->type_name("PROMPT");
-  sub->add_option("--prompts", flags->prompts_file, "file with more prompts, one a line")
-      ->type_name("FILE");
+  flags->prompts.add_file_to(*sub);
   sub->add_option("--out-dir", flags->out_dir, "folder for the pictures (default out)")
       ->type_name("DIR");
   sub->add_flag("--noise-floor", flags->noise_floor,
                 "also run dense twice and compare that (bit-identical is expected)");
   sub->add_flag("--ablation", flags->ablation,
                 "also run with attention skipping only, then with GEMM-Q, GEMM-O and degrading");
+  add_report(*sub, flags->report);
   flags->picture.add_to(*sub);
   flags->strategy.add_to(*sub);
   flags->model.add_to(*sub);

@@ -127,25 +127,26 @@ Result<json> model_json(const Runtime& runtime) {
   FO_ASSIGN_OR_RETURN(const WeightStore store, WeightStore::open(runtime.folder + "/transformer"));
   std::set<std::string> dtypes;
   for (const TensorEntry* t : store.tensors()) dtypes.insert(stored_dtype_name(t->dtype));
-  return json{{"folder", runtime.folder},
-              {"family", d.family},
-              {"class", "FluxTransformer2DModel"},
-              {"double_layers", c.num_layers},
-              {"single_layers", c.num_single_layers},
-              {"heads", c.num_attention_heads},
-              {"head_dim", c.attention_head_dim},
-              {"parameters", transformer.parameters()},
-              {"dtypes", dtypes},
-              {"file_bytes", store.total_bytes()},
-              {"weight_bytes", transformer.weight_bytes()},
-              {"unused_tensors", transformer.unused_tensors()},
-              {"text_tokens", runtime.pipeline->text_encoder().max_length()},
-              {"defaults",
-               {{"width", d.width},
-                {"height", d.height},
-                {"steps", d.steps},
-                {"guidance", d.guidance},
-                {"patch", d.patch}}}};
+  return json{
+      {"folder", runtime.folder},
+      {"family", d.family},
+      {"class", "FluxTransformer2DModel"},
+      {"double_layers", c.num_layers},
+      {"single_layers", c.num_single_layers},
+      {"heads", c.num_attention_heads},
+      {"head_dim", c.attention_head_dim},
+      {"parameters", transformer.parameters()},
+      {"dtypes", dtypes},
+      {"file_bytes", store.total_bytes()},
+      {"weight_bytes", transformer.weight_bytes()},
+      {"unused_tensors", transformer.unused_tensors()},
+      {"text_tokens", d.pixels ? json(runtime.pipeline->text_encoder().max_length()) : json()},
+      {"defaults",
+       {{"width", d.width},
+        {"height", d.height},
+        {"steps", d.steps},
+        {"guidance", d.guidance},
+        {"patch", d.patch}}}};
 }
 
 std::string model_text(const json& m) {
@@ -159,8 +160,10 @@ std::string model_text(const json& m) {
          " M parameters, " + dtypes + ", " + mebibytes(m["weight_bytes"].get<size_t>()) +
          " MiB loaded\n            " + number(d["width"]) + "x" + number(d["height"]) + ", " +
          number(d["steps"]) + " steps, guidance " + fixed(d["guidance"].get<double>(), 1) +
-         ", up to " + std::to_string(m["text_tokens"].get<int>() - 1) +
-         " text tokens\n            " + m["folder"].get<std::string>();
+         (m["text_tokens"].is_null()
+              ? std::string(", text as embeddings, latents out")
+              : ", up to " + std::to_string(m["text_tokens"].get<int>() - 1) + " text tokens") +
+         "\n            " + m["folder"].get<std::string>();
 }
 
 // The model is optional here: without one the rest is still worth knowing. One that was asked for

@@ -21,11 +21,15 @@ struct CommandLine {
 // REQUIRES `line` to outlive `app`.
 void add_generate(CLI::App& app, CommandLine& line);
 void add_edit(CLI::App& app, CommandLine& line);
+void add_video(CLI::App& app, CommandLine& line);
 void add_compare(CLI::App& app, CommandLine& line);
 void add_inspect(CLI::App& app, CommandLine& line);
 void add_bench(CLI::App& app, CommandLine& line);
 // `flashomni bench e2e`, which add_bench adds to itself.
 CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line);
+void add_tune(CLI::App& app, CommandLine& line);
+void add_symbols(CLI::App& app, CommandLine& line);
+void add_sweep(CLI::App& app, CommandLine& line);
 void add_info(CLI::App& app, CommandLine& line);
 
 }  // namespace flashomni::tools

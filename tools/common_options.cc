@@ -30,6 +30,10 @@ void ModelFlags::add_device_to(CLI::App& app) {
 
 void PictureFlags::add_to(CLI::App& app) {
   add_number(app, "--seed", seed, uint64_t{0}, "seed of the noise (default 0)");
+  add_settings_to(app);
+}
+
+void PictureFlags::add_settings_to(CLI::App& app) {
   add_number(app, "--steps", steps, 1, "denoising steps (default: the model's)");
   add_number(app, "--guidance", guidance, 0.0,
              "classifier-free guidance, 1 for none (default: the model's)");
@@ -51,9 +55,11 @@ Result<Image> PictureFlags::load_picture() const {
 
 Result<TextToImageRequest> PictureFlags::request(const std::string& prompt,
                                                  const TextToImagePipeline& pipeline,
-                                                 const Image& picture) const {
+                                                 const Image& picture,
+                                                 std::optional<EmbeddingsFile> embeddings) const {
   TextToImageRequest r;
   r.prompt = prompt;
+  r.embeddings = std::move(embeddings);
   r.negative_prompt = negative_prompt;
   r.seed = seed.value_or(0);
   r.steps = steps.value_or(0);  // 0 and -1 stand for the model's default
@@ -77,11 +83,15 @@ void StrategyFlags::add_to(CLI::App& app) {
                                       "named option set (default balanced for flashomni, unless "
                                       "--config or --set is given)")
                            ->type_name("NAME");
-  app.add_option("--config", config,
-                 R"(JSON file {"strategy": ..., "preset": ..., "options": {...}})")
-      ->type_name("FILE")
-      ->excludes(name)
-      ->excludes(named);
+  CLI::Option* file =
+      app.add_option("--config", config,
+                     R"(JSON file {"strategy": ..., "preset": ..., "options": {...}})")
+          ->type_name("FILE")
+          ->excludes(name)
+          ->excludes(named);
+  add_number(app, "--quality", quality, 0.0,
+             "0 (fastest) to 1 (dense): strategy flashomni-adaptive with this quality")
+      ->excludes(file);
   app.add_option("--set", settings, "one option on top, by its name in JSON; may be repeated")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
@@ -89,7 +99,14 @@ void StrategyFlags::add_to(CLI::App& app) {
 
 Result<StrategyChoice> StrategyFlags::resolve(const std::string& model_family) const {
   StrategyChoice choice{strategy, preset, {}};
-  if (!config.empty()) {
+  if (quality) {
+    const std::string adaptive = "flashomni-adaptive";
+    if (strategy != StrategyChoice().name && strategy != adaptive) {
+      return invalid_argument("--quality steers strategy " + adaptive + ", not " + strategy);
+    }
+    choice.name = adaptive;
+    choice.options["quality"] = *quality;
+  } else if (!config.empty()) {
     FO_ASSIGN_OR_RETURN(choice, read_strategy_choice(config));
   } else if (preset.empty() && settings.empty() && strategy == StrategyChoice().name) {
     choice.preset = "balanced";
@@ -101,6 +118,19 @@ Result<StrategyChoice> StrategyFlags::resolve(const std::string& model_family) c
 void OutputFlags::add_to(CLI::App& app) {
   app.add_option("--json", json, "also write the results as JSON")->type_name("FILE");
   app.add_flag("--quiet", quiet, "print errors only");
+}
+
+void add_report(CLI::App& app, std::string& target) {
+  app.add_option("--report", target,
+                 "also write a page for the browser, complete in itself: pictures, charts, symbols")
+      ->type_name("FILE");
+}
+
+Result<uint64_t> parse_seed(const std::string& flag, const std::string& text) {
+  uint64_t seed = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (end.ec == std::errc() && end.ptr == text.data() + text.size()) return seed;
+  return invalid_argument(flag + " has '" + text + "', wanted whole numbers of at least 0");
 }
 
 Status prepare_folder(const std::string& folder) {

@@ -51,13 +51,16 @@ struct PictureFlags {
   std::optional<double> guidance;
   std::string image;  // a PNG or JPEG to edit; empty: none
   void add_to(CLI::App& app);
+  // Without --seed, for commands that take a list of seeds.
+  void add_settings_to(CLI::App& app);
   CLI::Option* add_image_to(CLI::App& app);
   // The picture of --image; empty without that flag.
   Result<Image> load_picture() const;
   // With the model's defaults filled in and everything checked. A picture to edit is scaled to the
   // size of the run, keeping its proportions, on white.
   Result<TextToImageRequest> request(const std::string& prompt, const TextToImagePipeline& pipeline,
-                                     const Image& picture = {}) const;
+                                     const Image& picture = {},
+                                     std::optional<EmbeddingsFile> embeddings = {}) const;
 };
 
 // Which strategy with which options: a named one with a preset, or a config file; settings on top.
@@ -66,6 +69,7 @@ struct StrategyFlags {
   std::string preset;
   std::string config;
   std::vector<std::string> settings;
+  std::optional<double> quality;
   void add_to(CLI::App& app);
   Result<StrategyChoice> resolve(const std::string& model_family) const;
 };
@@ -75,6 +79,12 @@ struct OutputFlags {
   bool quiet = false;
   void add_to(CLI::App& app);
 };
+
+// A seed out of a list. kInvalidArgument names `flag`.
+Result<uint64_t> parse_seed(const std::string& flag, const std::string& text);
+
+// --report FILE.
+void add_report(CLI::App& app, std::string& target);
 
 // Makes `folder` where it does not exist and checks that a file can be written there.
 Status prepare_folder(const std::string& folder);

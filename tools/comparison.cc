@@ -24,7 +24,16 @@ void add_fallbacks(const std::vector<Fallback>& from, std::vector<Fallback>& to)
   }
 }
 
+constexpr int kSsimWindow = 11;  // pixels, see ssim()
+
 }  // namespace
+
+Status check_comparable(const TextToImageRequest& r) {
+  if (std::min(r.width, r.height) >= kSsimWindow) return ok_status();
+  return invalid_argument("the pictures are " + std::to_string(r.width) + "x" +
+                          std::to_string(r.height) + ", a comparison takes at least " +
+                          std::to_string(kSsimWindow) + " pixels a side");
+}
 
 Result<Figures> compare(const Measured& dense, const Measured& other) {
   Figures f;
@@ -38,6 +47,7 @@ Result<Figures> compare(const Measured& dense, const Measured& other) {
   f.gemm_q_sparsity = r.gemm_q_sparsity;
   f.gemm_o_sparsity = r.gemm_o_sparsity;
   f.degraded_share = r.degraded_share;
+  f.flops_skipped_share = r.flops_dense > 0 ? r.flops_skipped / r.flops_dense : 0;
   f.peak_cache_bytes = r.peak_cache_bytes;
   f.fallbacks = r.fallbacks;
   return f;
@@ -57,6 +67,7 @@ Figures mean(const std::vector<Figures>& all) {
     m.gemm_q_sparsity += f.gemm_q_sparsity * share;
     m.gemm_o_sparsity += f.gemm_o_sparsity * share;
     m.degraded_share += f.degraded_share * share;
+    m.flops_skipped_share += f.flops_skipped_share * share;
     m.peak_cache_bytes = std::max(m.peak_cache_bytes, f.peak_cache_bytes);
     add_fallbacks(f.fallbacks, m.fallbacks);
     if (std::isinf(f.psnr_db)) continue;
@@ -80,6 +91,7 @@ nlohmann::json to_json(const Figures& f) {
           {"gemm_q_sparsity", f.gemm_q_sparsity},
           {"gemm_o_sparsity", f.gemm_o_sparsity},
           {"degraded_share", f.degraded_share},
+          {"flops_skipped_share", f.flops_skipped_share},
           {"peak_cache_bytes", f.peak_cache_bytes},
           {"fallbacks", fallbacks_json(f.fallbacks)}};
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "flashomni/engine.h"
-#include "io/image.h"
+#include "pipelines/text_to_image.h"
 
 namespace flashomni::tools {
 
@@ -23,6 +23,7 @@ struct Figures {
   double gemm_q_sparsity = 0;
   double gemm_o_sparsity = 0;
   double degraded_share = 0;
+  double flops_skipped_share = 0;  // of all FLOPs of the layers
   size_t peak_cache_bytes = 0;
   std::vector<Fallback> fallbacks;
 
@@ -34,9 +35,23 @@ struct Measured {
   Image image;
   double seconds = 0;
   RunReport report;
+  std::vector<SymbolSnapshot> snapshots;  // where they were asked for
 };
+// Whether pictures of this request can be compared, before any time is spent.
+Status check_comparable(const TextToImageRequest& request);
 // Pictures of another size or below the SSIM window are refused.
 Result<Figures> compare(const Measured& dense, const Measured& other);
+
+// One prompt, dense and sparse.
+inline constexpr int kDifferenceGain = 8;
+struct Comparison {
+  std::string prompt;
+  Measured dense, sparse;
+  Image difference;  // of the pictures, times kDifferenceGain
+  Figures figures;
+  std::vector<Figures> noise_floor;  // one, or none
+  std::vector<Figures> stages;       // of an ablation, as many as it has
+};
 
 // Seconds, shares and SSIM are means (so that speedup() is the ratio of the total times), the peak
 // is the largest, fallbacks are added up. PSNR is the mean over the pictures that differ; infinity

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `generate` and `edit` share: one prompt, one run, one PNG.
+// What `generate` and `edit` share: one prompt, one run, one PNG (or one file of latents).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "tools/common_options.h"
@@ -10,9 +11,14 @@
 namespace flashomni::tools {
 
 struct DrawFlags {
-  std::string prompt;
+  std::optional<std::string> prompt;
+  std::string embeddings;       // a file in place of the prompts; empty: none
+  std::string latents;          // a file with the noise to start from; empty: none
+  std::string save_embeddings;  // a file to write what the text encoder made; empty: none
   std::string out = "out.png";
   bool profile = false;
+  std::string report;
+  std::string trace;
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;

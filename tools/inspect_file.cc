@@ -30,6 +30,11 @@ std::vector<std::string> counts_row(const std::string& name, const SymbolCounts&
 Status inspect_symbols_file(const std::string& path, int head, const OutputFlags& output) {
   FO_RETURN_IF_ERROR(check_optional_output(output.json));
   FO_ASSIGN_OR_RETURN(const SparseSymbols symbols, load_symbols(path));
+  return show_symbols(path, symbols, head, output);
+}
+
+Status show_symbols(const std::string& path, const SparseSymbols& symbols, int head,
+                    const OutputFlags& output) {
   const SymbolGeometry& g = symbols.geometry();
   if (head >= g.heads) {
     return invalid_argument("head is " + std::to_string(head) + ", " + path + " has heads 0 to " +

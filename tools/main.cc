@@ -19,7 +19,8 @@ constexpr char kFooter[] =
     "Exit codes: 0 done; 1 failure; 2 usage: an unknown flag, strategy, preset or option, a value\n"
     "out of range, an empty prompt; 130 stopped by Ctrl-C, which ends a run after its current "
     "step\n"
-    "(a second one at once) and leaves no output file.\n"
+    "(a second one at once) and leaves no half-written file; compare and sweep keep what is "
+    "finished.\n"
     "'flashomni SUBCOMMAND --help' lists the flags of a subcommand.";
 constexpr char kSubcommandFooter[] = "Exit codes: 0 done, 1 failure, 2 usage, 130 stopped.";
 
@@ -91,9 +92,13 @@ int run(int argc, char** argv) {
   line.text = shell_text(argc, argv);
   add_generate(app, line);
   add_edit(app, line);
+  add_video(app, line);
   add_compare(app, line);
   add_inspect(app, line);
   add_bench(app, line);
+  add_sweep(app, line);
+  add_tune(app, line);
+  add_symbols(app, line);
   add_info(app, line);
   app.footer(kFooter);
 

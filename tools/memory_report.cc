@@ -24,7 +24,8 @@ nlohmann::json memory_json(const Runtime& runtime, const TextToImageResult& resu
   const MemoryLedger& ledger = result.report.ledger;
   const flux::FluxTransformer& transformer = runtime.pipeline->transformer();
   const size_t weights = transformer.weight_bytes();
-  const size_t text_encoder = runtime.pipeline->text_encoder().bytes();
+  const size_t text_encoder =
+      runtime.pipeline->defaults().pixels ? runtime.pipeline->text_encoder().bytes() : 0;
   const size_t largest = largest_tensor_bytes(runtime.folder + "/transformer");
   // The ledger's scratch counts the workspace, and so do the activations.
   const size_t running = result.activation_bytes + result.report.peak_cache_bytes + ledger.scratch -

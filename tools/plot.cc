@@ -12,8 +12,10 @@ namespace {
 
 using Color = std::array<uint8_t, 3>;
 constexpr Color kBlack = {30, 30, 30}, kGrey = {215, 215, 215};
-constexpr Color kPalette[] = {{0, 90, 181},  {220, 50, 32},  {0, 140, 90},
-                              {200, 120, 0}, {130, 60, 160}, {90, 90, 90}};
+constexpr Color kPalette[] = {{0, 90, 181},   {220, 50, 32}, {0, 140, 90},   {200, 120, 0},
+                              {130, 60, 160}, {90, 90, 90},  {0, 160, 190},  {210, 90, 160},
+                              {110, 140, 0},  {120, 70, 30}, {90, 130, 230}, {240, 130, 110},
+                              {60, 190, 140}, {180, 160, 20}};
 
 // A 5x7 font: per character seven rows of five pixels, most significant bit left. Characters that
 // are not listed are drawn as a space; lower case is drawn as upper case.
@@ -105,6 +107,24 @@ int text_width(const std::string& s) {
 
 }  // namespace
 
+std::vector<double> round_ticks(double low, double high, int count) {
+  std::vector<double> out;
+  if (!(high > low) || count < 1) return out;
+  const double rough = (high - low) / count;
+  const double power = std::pow(10.0, std::floor(std::log10(rough)));
+  double step = power * 10;
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= rough * 0.999) {
+      step = factor * power;
+      break;
+    }
+  }
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) {
+    out.push_back(k * step + 0.0);  // + 0.0: no negative zero
+  }
+  return out;
+}
+
 Image draw_plot(const Plot& p, int width, int height) {
   Canvas canvas(width, height);
   const int left = 90, right = width - 24, top = 48, bottom = height - 64;
@@ -133,21 +153,27 @@ Image draw_plot(const Plot& p, int width, int height) {
   canvas.text((left + right - text_width(p.x_label)) / 2, bottom + 36, p.x_label, kBlack);
   canvas.text(left + 10, top + 6, p.y_label, kBlack);
 
-  for (size_t i = 0; i < p.lines.size(); ++i) {
-    const PlotLine& l = p.lines[i];
-    const Color& color = kPalette[i % std::size(kPalette)];
+  size_t widest = 0;
+  for (const PlotLine& l : p.lines) widest = std::max(widest, l.in_legend ? l.name.size() : 0);
+  const int legend = p.legend_right ? right - 72 - static_cast<int>(widest) * kAdvance : left + 12;
+  size_t named = 0;
+  for (const PlotLine& l : p.lines) {
+    if (l.in_legend) ++named;
+    const Color& color = kPalette[(named + std::size(kPalette) - 1) % std::size(kPalette)];
     for (size_t k = 0; k < l.x.size(); ++k) {
-      if (k > 0) {
+      if (k > 0 && l.joined) {
         canvas.line(to_x(l.x[k - 1]), to_y(l.y[k - 1]), to_x(l.x[k]), to_y(l.y[k]), 2, l.dashed,
                     color);
       }
       if (l.markers) {
-        canvas.dot(static_cast<int>(to_x(l.x[k])), static_cast<int>(to_y(l.y[k])), 7, color);
+        canvas.dot(static_cast<int>(to_x(l.x[k])), static_cast<int>(to_y(l.y[k])), l.joined ? 7 : 5,
+                   color);
       }
     }
-    const int y = top + 6 + kLineHeight * (static_cast<int>(i) + 1);
-    canvas.line(left + 12, y + 7, left + 52, y + 7, 3, l.dashed, color);
-    canvas.text(left + 64, y, l.name, kBlack);
+    if (!l.in_legend) continue;
+    const int y = top + 6 + kLineHeight * static_cast<int>(named);
+    canvas.line(legend, y + 7, legend + 40, y + 7, 3, l.dashed, color);
+    canvas.text(legend + 52, y, l.name, kBlack);
   }
   return canvas.take();
 }

@@ -118,11 +118,17 @@ const char* build_commit() {
 }
 
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime) {
+  return json_head(command_line, runtime.backend->info(), runtime.folder,
+                   runtime.pipeline->defaults().family);
+}
+
+nlohmann::json json_head(const std::string& command_line, const BackendInfo& machine,
+                         const std::string& folder, const std::string& family) {
   return {{"version", version()},
           {"commit", build_commit()},
           {"command", command_line},
-          {"machine", machine_json(runtime.backend->info())},
-          {"model", {{"folder", runtime.folder}, {"family", runtime.pipeline->defaults().family}}}};
+          {"machine", machine_json(machine)},
+          {"model", {{"folder", folder}, {"family", family}}}};
 }
 
 }  // namespace flashomni::tools

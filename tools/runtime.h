@@ -37,5 +37,7 @@ size_t process_peak_bytes();
 const char* build_commit();
 // {"version", "commit", "command", "machine", "model"}.
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime);
+nlohmann::json json_head(const std::string& command_line, const BackendInfo& machine,
+                         const std::string& folder, const std::string& family);
 
 }  // namespace flashomni::tools

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "flashomni/ops.h"
+#include "flashomni/selection_ops.h"
 #include "flashomni/status.h"
 
 namespace flashomni {
@@ -115,6 +116,34 @@ class Backend {
   virtual Status activation(const Exec& exec, const ActivationParams& params) = 0;
   virtual Status combine(const Exec& exec, const CombineParams& params) = 0;
   virtual Status copy(const Exec& exec, const CopyParams& params) = 0;
+
+  // Operations that a backend may leave out (selection_ops.h); it then refuses them by name.
+  virtual Status antidiagonal_scores(const Exec&, const AntidiagonalScoresParams&) {
+    return left_out("antidiagonal_scores");
+  }
+  virtual Status column_mass(const Exec&, const ColumnMassParams&) {
+    return left_out("column_mass");
+  }
+  virtual Status block_change(const Exec&, const BlockChangeParams&) {
+    return left_out("block_change");
+  }
+  virtual Status select_rows(const Exec&, const SelectRowsParams&) {
+    return left_out("select_rows");
+  }
+  virtual Status select_kv_share(const Exec&, const SelectKvShareParams&) {
+    return left_out("select_kv_share");
+  }
+  virtual Status select_pattern(const Exec&, const SelectPatternParams&) {
+    return left_out("select_pattern");
+  }
+  virtual Status measure_change(const Exec&, const MeasureChangeParams&) {
+    return left_out("measure_change");
+  }
+
+ private:
+  Status left_out(const char* operation) const {
+    return unsupported("the " + info().name + " backend has no " + operation);
+  }
 };
 
 struct BackendOptions {

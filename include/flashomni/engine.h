@@ -4,9 +4,11 @@
 // stream, runs each attention layer dense, refreshing or sparse, and reports what really ran.
 //
 // A model drives it like this (see src/models/flux for a real one):
-//   begin_run;  per step: begin_step, then per stream: begin_stream, per layer: begin_layer and
+//   begin_run;  per step: begin_step, then per stream: begin_stream, probe_input where wants_probe,
+//   and for every layer that next_layer names, begin_layer and
 //     - kDegraded: reuse_module for every module output;
 //     - otherwise: project_q, attention, project_out (and store_module where wants_modules);
+//       keys and values are needed only where wants_keys;
 //   end_step.
 #pragma once
 
@@ -21,7 +23,14 @@
 namespace flashomni {
 
 // How one layer runs in one step.
-enum class LayerKind : uint8_t { kDense, kUpdate, kSparse, kDegraded };
+enum class LayerKind : uint8_t {
+  kDense,
+  kUpdate,    // dense, and symbols and caches are refreshed
+  kSparse,    // the symbols steer it
+  kDegraded,  // module outputs are reused
+  kAliased,   // the attention output is the first guidance stream's
+  kSkipped,   // not run: one remembered residual stands for a run of layers
+};
 const char* layer_kind_name(LayerKind kind);
 
 // A module output that a degraded layer reuses: [batch, rows, width], before gating.
@@ -61,15 +70,20 @@ struct MemoryLedger {
   size_t plans = 0;
   size_t features = 0;  // Taylor factors of the attention site
   size_t bias_planes = 0;
-  size_t modules = 0;  // Taylor factors of module outputs
-  size_t scratch = 0;  // strategy scratch and operation workspace
-  size_t cache_total() const { return symbols + plans + features + bias_planes + modules; }
+  size_t modules = 0;    // Taylor factors of module outputs
+  size_t residuals = 0;  // of ADD mode, of skipped layers, and attention outputs kept for aliases
+  size_t scratch = 0;    // strategy scratch, intermediate tensors and operation workspace
+  size_t cache_total() const {
+    return symbols + plans + features + bias_planes + modules + residuals;
+  }
 };
 
 // What one layer did in one step and stream.
 struct LayerRecord {
   LayerKind kind = LayerKind::kDense;
-  SymbolCounts counts;  // of the symbols in force; all active unless kSparse / kDegraded
+  SymbolCounts counts;    // of the symbols in force; all active unless kSparse / kDegraded
+  bool sparse_q = false;  // the query projection followed S_c
+  bool sparse_o = false;  // the output projection followed S_c
 };
 
 struct StepRecord {
@@ -77,7 +91,7 @@ struct StepRecord {
   StepKind kind = StepKind::kFull;
   double seconds = 0;
   std::vector<LayerRecord> layers;    // [stream * num_layers + layer]
-  double attention_sparsity() const;  // share of S_c * S_s zeros; degraded layers count as 1
+  double attention_sparsity() const;  // share of S_c * S_s zeros; layers not run count as 1
 };
 
 // Why something ran dense although a sparse strategy was asked for.
@@ -102,6 +116,7 @@ struct RunReport {
   double gemm_q_sparsity = 0;
   double gemm_o_sparsity = 0;
   double degraded_share = 0;  // layer-steps that ran degraded
+  double skipped_share = 0;   // layer-steps that a skipped step left out
 };
 
 // A host copy of the symbols built at one Update.
@@ -128,7 +143,16 @@ class Engine {
   void set_exec(const Exec& exec);
   Result<StepKind> begin_step(int step);
   void begin_stream(int stream);
+  // The layer to run next at `layer`: itself, or a later one (up to the number of layers) after the
+  // residual of those between has been added to x, the residual stream [B, N, D]. Call it before
+  // every layer and once after the last.
+  Result<int> next_layer(int layer, const TensorView& x);
+  // Whether the strategy wants to see the modulated input of the first layer in this stream.
+  bool wants_probe() const;
+  Status probe_input(const TensorView& x);  // [B, M, D], before next_layer(0)
   LayerKind begin_layer(int layer);
+  // Whether anything of this layer reads its keys and values in this step.
+  bool wants_keys(int layer) const;
   Status end_step();
   // Closes the run and completes the report.
   Status end_run();

@@ -7,19 +7,15 @@
 #include <memory>
 #include <string>
 
+#include "flashomni/adaptive_strategy.h"
+#include "flashomni/cache_strategies.h"
+#include "flashomni/mask_strategies.h"
+#include "flashomni/plan_strategies.h"
+#include "flashomni/schedule_options.h"
 #include "flashomni/strategy.h"
+#include "flashomni/video_strategies.h"
 
 namespace flashomni {
-
-// When steps are Full, Update or Dispatch. Steps 0 .. warmup-2 are Full, step warmup-1 is the first
-// Update, then every interval-th step is one, and the last step is Full.
-struct ScheduleOptions {
-  int warmup = 8;           // W, leading dense steps (the last of them is the first Update)
-  int interval = 6;         // N, steps from one Update to the next; 0 = never refresh
-  int schedule_steps = 50;  // warmup and interval are meant for a run of so many steps and scaled
-                            // to the real number; 0 = take them as they are
-  bool last_full = true;    // run the last step dense
-};
 
 struct DenseOptions {};
 
@@ -36,7 +32,13 @@ struct FlashOmniOptions {
   int block_kv = 64;
   bool protect_text = true;                      // text rows and columns are always computed
   std::string text_score = "mean_of_softmaxes";  // or "softmax_of_sum" (HunyuanVideo form)
-  bool sim_gate = false;   // compute blocks whose tokens are unlike each other
+  // What decides which rows are cached: "text" as in the paper; for models whose self-attention
+  // holds no text "column_mass" (pooled attention received), "change" (of the output since the last
+  // refresh) or "forecast_error" (tau_q is then a share of the whole forecast error).
+  std::string row_score = "text";
+  bool residual = false;  // skipped blocks are made up for by what they gave at the Update; with it
+                          // cached rows are reused as they were (order 0)
+  bool sim_gate = false;  // compute blocks whose tokens are unlike each other
   double theta_sim = 0.1;  // similarity at or below which the gate acts
   bool smooth_k = false;   // subtract the mean key before pooling
   bool prime = true;       // refresh features in the last dense warm-up steps as well
@@ -45,7 +47,9 @@ struct FlashOmniOptions {
 
 // Every query block sees the kv blocks within a token distance (and the text, and its own block).
 struct WindowOptions {
-  int window = 256;  // tokens on either side
+  int window = 256;       // tokens on either side
+  bool residual = false;  // add what full attention had besides at the last Update
+  int order = 0;          // Taylor order of the residual
   int block_q = 64;
   int block_kv = 64;
   bool protect_text = true;

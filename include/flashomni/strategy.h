@@ -27,7 +27,17 @@ enum class StepKind : uint8_t {
 };
 const char* step_kind_name(StepKind kind);
 
-// The joint token sequence of one attention layer. Text tokens sit in one contiguous range.
+// Where the vision tokens lie: frames of rows of columns, columns fastest. All zero: unknown.
+struct TokenGrid {
+  int frames = 0;
+  int rows = 0;
+  int cols = 0;
+  int64_t tokens() const { return int64_t{frames} * rows * cols; }
+  bool operator==(const TokenGrid&) const = default;
+};
+
+// The joint token sequence of one attention layer. Text tokens sit in one contiguous range, before
+// or after all vision tokens.
 struct SequenceInfo {
   int batch = 1;
   int heads = 1;
@@ -35,6 +45,7 @@ struct SequenceInfo {
   int tokens = 0;
   int text_begin = 0;  // [text_begin, text_end) are text tokens; empty for models without them
   int text_end = 0;
+  TokenGrid grid;  // of the tokens outside the text range
   bool operator==(const SequenceInfo&) const = default;
 };
 
@@ -44,12 +55,39 @@ struct RunInfo {
   int streams = 1;  // guidance streams: 1, or 2 with classifier-free guidance
   int layers = 0;
   SequenceInfo sequence;
+  std::vector<int> token_order;          // of the vision tokens, as applied (Strategy::token_order)
+  std::vector<std::string> layer_names;  // "transformer_blocks.0", ...; set by the engine
 };
 
 struct StepContext {
   int step = 0;          // t, 0-based
   int steps = 0;         // T
   int last_update = -1;  // t_u, the last step that refreshed the cache; -1 before the first
+};
+
+// What one layer does in a step, where that differs from what the step's kind says.
+enum class LayerAction : uint8_t {
+  kFollow,   // dense on Full, dense and refreshing on Update, the symbols in force on Dispatch
+  kDense,    // dense; nothing is refreshed
+  kUpdate,   // dense; symbols and caches of this layer are refreshed
+  kRebuild,  // symbols are built from this step's queries and keys, and steer it at once
+  kCached,   // the whole attention output comes from the feature cache
+  kReuse,    // all module outputs of the layer come from the cache
+  kAlias,    // the attention output of the first guidance stream in this step
+};
+
+// When a step may skip a run of layers and add their remembered residual instead.
+enum class SkipProbe : uint8_t {
+  kNone,            // begin_step says kSkipModel
+  kModulatedInput,  // decided by the change of the first layer's modulated input since last step
+  kPrefixResidual,  // decided by the change of what the leading layers add, since last computed
+};
+struct SkipSpec {
+  bool enabled = false;
+  SkipProbe probe = SkipProbe::kNone;
+  int prefix = 0;  // leading layers that always run
+  int suffix = 0;  // trailing layers that always run
+  int order = 0;   // Taylor order of the residual, 0..3
 };
 
 // What the feature cache keeps for a strategy.
@@ -62,6 +100,19 @@ struct CacheSpec {
   // Full steps from this one on also refresh features and module outputs (without building
   // symbols), so that the first Update already knows a slope; -1: only Updates refresh.
   int refresh_full_from = -1;
+
+  bool symbols = true;   // false: build() is never called, layers are computed or reused whole
+  bool modules = false;  // keep module outputs for LayerAction::kReuse
+  // true: cached tiles reach the output as projected bias planes, made at the Update that chose
+  // them. false: they are forecast before a dense output projection, so any step may change S_c.
+  bool project_cached = true;
+  // Additive combination (Delta-DiT style residuals): at each Update the difference between dense
+  // and sparse attention is remembered and added on Dispatch steps. With bias planes the difference
+  // is of order 0 and S_c rows keep their forecast.
+  bool residual = false;
+  bool refresh_sparse = false;    // sparse steps refresh the features too
+  bool alias = false;             // layers may use LayerAction::kAlias
+  bool measure_forecast = false;  // build() sees the forecast of its Update; feedback() its error
 };
 
 // Everything a symbol builder may read. q and k are taken after RMSNorm and RoPE.
@@ -74,6 +125,9 @@ struct BuildContext {
   SequenceInfo sequence;
   TensorView q;             // [B, N, H, d]
   TensorView k;             // [B, N, H, d]
+  TensorView attention;     // [B, N, H, d], this step's dense output; empty when rebuilding
+  TensorView previous;      // [B, N, H, d], the output at the last refresh; empty before the second
+  TensorView forecast;      // [B, N, H, d], what the cache forecast for this step, if measured
   void* scratch = nullptr;  // scratch_bytes() of backend memory
 };
 
@@ -84,12 +138,6 @@ class Strategy {
 
   // Called once before a run; checks the options against the run and fails by name.
   virtual Status begin_run(const RunInfo& run) = 0;
-  // Called once after begin_run: puts what is known before the run into the backend's memory.
-  virtual Status prepare(Backend& backend, const Exec& exec) {
-    (void)backend;
-    (void)exec;
-    return ok_status();
-  }
   // Block sizes of the symbols.
   virtual int block_q() const = 0;
   virtual int block_kv() const = 0;
@@ -100,10 +148,42 @@ class Strategy {
     return 0;
   }
 
+  // Called after begin_run: puts what never changes (static patterns) into backend memory.
+  virtual Status prepare(Backend& backend, const Exec& exec) {
+    (void)backend, (void)exec;
+    return ok_status();
+  }
+  // The order in which the run keeps its vision tokens: position p holds token order[p] of the
+  // grid. Attention and everything else in a DiT commutes with it, so it costs nothing per layer.
+  // Empty: the grid's own order. Called before begin_run.
+  virtual Result<std::vector<int>> token_order(const SequenceInfo& sequence) const {
+    (void)sequence;
+    return std::vector<int>{};
+  }
+  virtual SkipSpec skip_spec() const { return {}; }
+
   // Decides the kind of step t. Called once a step, in order, for all guidance streams together.
   virtual StepKind begin_step(const StepContext& step) = 0;
-  // On Update steps: writes valid symbols (see SymbolsView) for one layer and stream, through
-  // backend operations only. REQUIRES begin_run.
+  // What a layer does in this step. Called once a step, layer and stream, in order.
+  virtual LayerAction layer_action(const StepContext& step, int layer, int stream) {
+    (void)step, (void)layer, (void)stream;
+    return LayerAction::kFollow;
+  }
+  // Whether this step skips the layers between prefix and suffix. `change` is the relative L1
+  // change of the probe; negative when there is nothing to compare with. Asked once a step, of the
+  // first guidance stream.
+  virtual bool skip_model(const StepContext& step, double change) {
+    (void)step, (void)change;
+    return false;
+  }
+  // With measure_forecast, after every step that refreshed a layer which already had a forecast:
+  // its relative L1 error, `distance` steps after the refresh before.
+  virtual void feedback(const StepContext& step, int layer, int stream, int distance,
+                        double forecast_error) {
+    (void)step, (void)layer, (void)stream, (void)distance, (void)forecast_error;
+  }
+  // On Update steps (and where a layer rebuilds): writes valid symbols (see SymbolsView) for one
+  // layer and stream, through backend operations only. REQUIRES begin_run.
   virtual Status build(const BuildContext& context, SymbolsView out) = 0;
   // A sentence on why this strategy has nothing to skip here, for the report; empty if it has.
   virtual std::string dense_reason() const { return {}; }

@@ -130,5 +130,26 @@ Status ProfilingBackend::combine(const Exec& e, const CombineParams& p) {
 Status ProfilingBackend::copy(const Exec& e, const CopyParams& p) {
   return timed(e, "copy", 0, [&] { return inner_.copy(e, p); });
 }
+Status ProfilingBackend::antidiagonal_scores(const Exec& e, const AntidiagonalScoresParams& p) {
+  return timed(e, "antidiagonal_scores", 0, [&] { return inner_.antidiagonal_scores(e, p); });
+}
+Status ProfilingBackend::column_mass(const Exec& e, const ColumnMassParams& p) {
+  return timed(e, "column_mass", 0, [&] { return inner_.column_mass(e, p); });
+}
+Status ProfilingBackend::block_change(const Exec& e, const BlockChangeParams& p) {
+  return timed(e, "block_change", 0, [&] { return inner_.block_change(e, p); });
+}
+Status ProfilingBackend::select_rows(const Exec& e, const SelectRowsParams& p) {
+  return timed(e, "select_rows", 0, [&] { return inner_.select_rows(e, p); });
+}
+Status ProfilingBackend::select_kv_share(const Exec& e, const SelectKvShareParams& p) {
+  return timed(e, "select_kv_share", 0, [&] { return inner_.select_kv_share(e, p); });
+}
+Status ProfilingBackend::select_pattern(const Exec& e, const SelectPatternParams& p) {
+  return timed(e, "select_pattern", 0, [&] { return inner_.select_pattern(e, p); });
+}
+Status ProfilingBackend::measure_change(const Exec& e, const MeasureChangeParams& p) {
+  return timed(e, "measure_change", 0, [&] { return inner_.measure_change(e, p); });
+}
 
 }  // namespace flashomni

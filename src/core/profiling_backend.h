@@ -93,6 +93,13 @@ class ProfilingBackend : public Backend {
   Status activation(const Exec& e, const ActivationParams& p) override;
   Status combine(const Exec& e, const CombineParams& p) override;
   Status copy(const Exec& e, const CopyParams& p) override;
+  Status antidiagonal_scores(const Exec& e, const AntidiagonalScoresParams& p) override;
+  Status column_mass(const Exec& e, const ColumnMassParams& p) override;
+  Status block_change(const Exec& e, const BlockChangeParams& p) override;
+  Status select_rows(const Exec& e, const SelectRowsParams& p) override;
+  Status select_kv_share(const Exec& e, const SelectKvShareParams& p) override;
+  Status select_pattern(const Exec& e, const SelectPatternParams& p) override;
+  Status measure_change(const Exec& e, const MeasureChangeParams& p) override;
 
  private:
   template <class F>

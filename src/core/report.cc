@@ -11,8 +11,8 @@ struct Skipped {
 };
 
 Skipped skipped_of(const LayerRecord& r) {
-  if (r.kind == LayerKind::kDegraded) return {1.0, 1.0};
-  if (r.kind != LayerKind::kSparse) return {0.0, 0.0};
+  if (r.kind == LayerKind::kDegraded || r.kind == LayerKind::kSkipped) return {1.0, 1.0};
+  if (r.kind != LayerKind::kSparse && r.kind != LayerKind::kAliased) return {0.0, 0.0};
   return {1.0 - r.counts.pair_density(), 1.0 - r.counts.row_density()};
 }
 
@@ -42,6 +42,10 @@ const char* layer_kind_name(LayerKind kind) {
       return "sparse";
     case LayerKind::kDegraded:
       return "degraded";
+    case LayerKind::kAliased:
+      return "aliased";
+    case LayerKind::kSkipped:
+      return "skipped";
   }
   return "unknown";
 }
@@ -64,26 +68,25 @@ void add_fallback(std::vector<Fallback>& fallbacks, const std::string& where,
   fallbacks.push_back({where, reason, 1});
 }
 
-void summarize(const std::vector<LayerDesc>& layers, const EngineOptions& options, bool features,
-               RunReport& report) {
+void summarize(const std::vector<LayerDesc>& layers, RunReport& report) {
   double all = 0, dispatch = 0, pairs = 0, dispatch_pairs = 0, dispatch_rows = 0;
-  double q = 0, o = 0, degraded = 0;
+  double q = 0, o = 0, degraded = 0, skipped = 0;
   report.flops_dense = report.flops_skipped = 0;
   for (const StepRecord& step : report.steps) {
     for (size_t i = 0; i < step.layers.size(); ++i) {
       const LayerRecord& r = step.layers[i];
       const LayerDesc& d = layers[i % layers.size()];
       const Skipped s = skipped_of(r);
-      const bool whole = r.kind == LayerKind::kDegraded;
-      const bool sparse_q = features && options.sparse_gemm_q && d.dense_gemm_q.empty();
-      const double q_share = whole || sparse_q ? s.rows : 0.0;
-      const double o_share = whole || (features && options.sparse_gemm_o) ? s.rows : 0.0;
+      const bool whole = r.kind == LayerKind::kDegraded || r.kind == LayerKind::kSkipped;
+      const double q_share = whole || r.sparse_q ? s.rows : 0.0;
+      const double o_share = whole || r.sparse_o ? s.rows : 0.0;
       all += 1;
       pairs += s.pairs;
       q += q_share;
       o += o_share;
-      degraded += whole ? 1 : 0;
-      if (step.kind == StepKind::kDispatch) {
+      degraded += r.kind == LayerKind::kDegraded ? 1 : 0;
+      skipped += r.kind == LayerKind::kSkipped ? 1 : 0;
+      if (step.kind == StepKind::kDispatch || step.kind == StepKind::kSkipModel) {
         dispatch += 1;
         dispatch_pairs += s.pairs;
         dispatch_rows += s.rows;
@@ -100,6 +103,7 @@ void summarize(const std::vector<LayerDesc>& layers, const EngineOptions& option
   report.gemm_q_sparsity = share(q, all);
   report.gemm_o_sparsity = share(o, all);
   report.degraded_share = share(degraded, all);
+  report.skipped_share = share(skipped, all);
 }
 
 }  // namespace flashomni

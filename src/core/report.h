@@ -15,7 +15,6 @@ void add_fallback(std::vector<Fallback>& fallbacks, const std::string& where,
                   const std::string& reason);
 
 // Fills the shares and FLOPs of `report` from its steps.
-void summarize(const std::vector<LayerDesc>& layers, const EngineOptions& options, bool features,
-               RunReport& report);
+void summarize(const std::vector<LayerDesc>& layers, RunReport& report);
 
 }  // namespace flashomni

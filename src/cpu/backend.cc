@@ -23,7 +23,9 @@
 #include "cpu/peak.h"
 #include "cpu/pooling.h"
 #include "cpu/projection.h"
+#include "cpu/row_scores.h"
 #include "cpu/select.h"
+#include "cpu/select_more.h"
 
 namespace flashomni::cpu {
 namespace {
@@ -190,6 +192,42 @@ class CpuBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_select_kv_blocks(p));
     FO_RETURN_IF_ERROR(grow_select_scratch(p.symbols.geometry));
     cpu::select_kv_blocks(context_, scratch_.get(), p);
+    return ok_status();
+  }
+  Status antidiagonal_scores(const Exec&, const AntidiagonalScoresParams& p) override {
+    FO_RETURN_IF_ERROR(check_antidiagonal_scores(p));
+    cpu::antidiagonal_scores(context_, p);
+    return ok_status();
+  }
+  Status column_mass(const Exec&, const ColumnMassParams& p) override {
+    FO_RETURN_IF_ERROR(check_column_mass(p));
+    cpu::column_mass(context_, p);
+    return ok_status();
+  }
+  Status block_change(const Exec&, const BlockChangeParams& p) override {
+    FO_RETURN_IF_ERROR(check_block_change(p));
+    cpu::block_change(context_, p);
+    return ok_status();
+  }
+  Status select_rows(const Exec&, const SelectRowsParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_rows(p));
+    FO_RETURN_IF_ERROR(grow_select_scratch(p.symbols.geometry));
+    cpu::select_rows(context_, scratch_.get(), p);
+    return ok_status();
+  }
+  Status select_kv_share(const Exec&, const SelectKvShareParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_kv_share(p));
+    cpu::select_kv_share(context_, p);
+    return ok_status();
+  }
+  Status select_pattern(const Exec&, const SelectPatternParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_pattern(p));
+    cpu::select_pattern(context_, p);
+    return ok_status();
+  }
+  Status measure_change(const Exec&, const MeasureChangeParams& p) override {
+    FO_RETURN_IF_ERROR(check_measure_change(p));
+    cpu::measure_change(context_, p);
     return ok_status();
   }
   Status count_symbols(const Exec&, const CountSymbolsParams& p) override {

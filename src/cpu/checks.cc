@@ -267,6 +267,94 @@ Status check_select_kv_blocks(const SelectKvBlocksParams& p) {
   return check_optional("gate_kv", p.gate_kv, DType::kU8, {batch, heads, nkv});
 }
 
+namespace {
+
+// Z [B, H, nQ, nKV] of these symbols.
+Status check_block_scores_of(const SymbolsView& symbols, const TensorView& scores) {
+  FO_RETURN_IF_ERROR(check_rank("scores", scores, 4));
+  FO_RETURN_IF_ERROR(check_symbols(symbols, scores.size(0), scores.size(1), -1, -1));
+  const SymbolGeometry& g = symbols.geometry;
+  return check_tensor("scores", scores, DType::kF32,
+                      {g.batch, g.heads, g.num_q_blocks(), g.num_kv_blocks()});
+}
+
+}  // namespace
+
+Status check_antidiagonal_scores(const AntidiagonalScoresParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("q", p.q, 4));
+  FO_RETURN_IF_ERROR(check_f32("q", p.q));
+  FO_RETURN_IF_ERROR(check_like("k", p.k, p.q));
+  for (const int block : {p.block_q, p.block_kv}) {
+    if (p.stride < 1 || block < 1 || block % p.stride != 0) {
+      return wanted("stride", std::to_string(p.stride),
+                    "a divisor of the block size " + std::to_string(block));
+    }
+  }
+  const int64_t batch = p.q.size(0), tokens = p.q.size(1), heads = p.q.size(2);
+  if (tokens < 1) return wanted("number of tokens", "0", "at least 1");
+  const int64_t nq = ceil_div(tokens, p.block_q), nkv = ceil_div(tokens, p.block_kv);
+  FO_RETURN_IF_ERROR(check_tensor("out", p.out, DType::kF32, {batch, heads, nq, nkv}));
+  return check_tensor("workspace", p.workspace, DType::kF32,
+                      {batch, heads, nq, ceil_div(tokens, p.stride)});
+}
+
+Status check_column_mass(const ColumnMassParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 4));
+  FO_RETURN_IF_ERROR(check_f32("scores", p.scores));
+  for (const int block : {p.block_q, p.block_kv}) {
+    if (block < 1) return wanted("block", std::to_string(block), "at least 1");
+  }
+  return check_tensor("out", p.out, DType::kF32,
+                      {p.scores.size(0), p.scores.size(1), p.scores.size(2)});
+}
+
+Status check_block_change(const BlockChangeParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  FO_RETURN_IF_ERROR(check_like("y", p.y, p.x));
+  if (p.block < 1) return wanted("block", std::to_string(p.block), "at least 1");
+  return check_tensor("out", p.out, DType::kF32,
+                      {p.x.size(0), p.x.size(2), ceil_div(p.x.size(1), p.block)});
+}
+
+Status check_select_rows(const SelectRowsParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 3));
+  const int64_t batch = p.scores.size(0), heads = p.scores.size(1);
+  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
+  const int64_t nq = p.symbols.geometry.num_q_blocks();
+  FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq}));
+  FO_RETURN_IF_ERROR(check_range("keep", p.keep, nq));
+  return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});
+}
+
+Status check_select_kv_share(const SelectKvShareParams& p) {
+  FO_RETURN_IF_ERROR(check_block_scores_of(p.symbols, p.scores));
+  if (!(p.share >= 0.f && p.share <= 1.f)) {
+    return wanted("share", std::to_string(p.share), "a number from 0 to 1");
+  }
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, p.symbols.geometry.num_q_blocks()));
+  return check_range("keep_kv", p.keep_kv, p.symbols.geometry.num_kv_blocks());
+}
+
+Status check_select_pattern(const SelectPatternParams& p) {
+  FO_RETURN_IF_ERROR(check_block_scores_of(p.symbols, p.scores));
+  const SymbolGeometry& g = p.symbols.geometry;
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, g.num_q_blocks()));
+  if (!p.patterns || p.count < 1) {
+    return wanted("patterns", std::to_string(p.patterns ? p.count : 0), "at least 1");
+  }
+  return check_optional("choice", p.choice, DType::kI32, {g.batch, g.heads});
+}
+
+Status check_measure_change(const MeasureChangeParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 3));
+  FO_RETURN_IF_ERROR(check_f32("x", p.x));
+  FO_RETURN_IF_ERROR(check_like("y", p.y, p.x));
+  if (!p.out) return wanted("out", "missing", "a place for the sums");
+  return check_tensor("workspace", p.workspace, DType::kF64,
+                      {p.x.size(0), ceil_div(p.x.size(1), MeasureChangeParams::kRows), 2});
+}
+
 Status check_taylor_update(const TaylorUpdateParams& p) {
   FO_RETURN_IF_ERROR(check_f32("feature", p.feature));
   FO_RETURN_IF_ERROR(check_count("count", p.count, TaylorUpdateParams::kMaxFactors));

@@ -3,91 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/bits.h"
 #include "core/symbols_view.h"
+#include "cpu/select_rules.h"
 
 namespace flashomni::cpu {
 namespace {
-
-constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
-
-// An entry of a row, and where it was.
-struct Entry {
-  double p;
-  int32_t index;
-};
-
-// Memory of one thread: a few arrays as long as a row.
-struct Scratch {
-  double* p;       // a distribution, or logits on the way to one
-  double* q;       // a second one
-  Entry* entries;  // sorted
-  int32_t* index;  // of vision blocks
-
-  static size_t bytes(int64_t blocks) {
-    const size_t n = static_cast<size_t>(blocks);
-    return kAlignment + 2 * align_up(n * sizeof(double)) + align_up(n * sizeof(Entry)) +
-           align_up(n * sizeof(int32_t));
-  }
-  Scratch(void* memory, int64_t blocks) {
-    Arena arena(memory);
-    p = arena.take<double>(blocks);
-    q = arena.take<double>(blocks);
-    entries = arena.take<Entry>(blocks);
-    index = arena.take<int32_t>(blocks);
-  }
-};
-
-// A score that is not a number says nothing: it weighs nothing.
-double usable(double x) {
-  return std::isnan(x) ? kNegativeInfinity : x;
-}
-
-// In place; -inf becomes 0. Without any finite entry (or with +inf) the mass is spread evenly over
-// the largest entries.
-void softmax(double* x, int64_t n) {
-  const double top = *std::max_element(x, x + n);
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    x[i] = x[i] == top ? 1.0 : std::exp(x[i] - top);
-    sum += x[i];
-  }
-  for (int64_t i = 0; i < n; ++i) x[i] /= sum;
-}
-
-enum class Order { kAscending, kDescending };
-
-// entries = p with indices, sorted by value, equal values by smaller index.
-void sort_entries(const double* p, int64_t n, Order direction, Entry* entries) {
-  for (int64_t i = 0; i < n; ++i) entries[i] = {p[i], static_cast<int32_t>(i)};
-  if (direction == Order::kAscending) {
-    std::sort(entries, entries + n, [](const Entry& a, const Entry& b) {
-      return a.p != b.p ? a.p < b.p : a.index < b.index;
-    });
-  } else {
-    std::sort(entries, entries + n, [](const Entry& a, const Entry& b) {
-      return a.p != b.p ? a.p > b.p : a.index < b.index;
-    });
-  }
-}
-
-// How many leading entries have a running sum of at most `limit`.
-int64_t count_within(const Entry* entries, int64_t n, double limit) {
-  double sum = 0;
-  for (int64_t r = 0; r < n; ++r) {
-    sum += entries[r].p;
-    if (sum > limit) return r;
-  }
-  return n;
-}
-
-// DROP_CDF: entries[0, result) are those to drop.
-int64_t drop_cdf(const double* p, int64_t n, double theta, Entry* entries) {
-  sort_entries(p, n, Order::kAscending, entries);
-  return std::min(count_within(entries, n, theta), n - 1);
-}
 
 // The keeping rules: entries[0, result) are those to keep.
 int64_t keep_largest(SelectRule rule, const double* p, int64_t n, double parameter,
@@ -115,7 +37,7 @@ int64_t keep_largest(SelectRule rule, const double* p, int64_t n, double paramet
 
 // One row of S_s before S_c is looked at.
 void select_row(const SelectKvBlocksParams& params, int64_t b, int64_t h, int64_t i,
-                const Scratch& scratch, uint64_t* row) {
+                const SelectScratch& scratch, uint64_t* row) {
   const SymbolGeometry& g = params.symbols.geometry;
   const int64_t n = g.num_kv_blocks();
   const auto gated_off = [&](const TensorView& gate, int64_t k) {
@@ -178,7 +100,7 @@ int64_t text_scores(const SelectCachedRowsParams& params, int64_t b, int64_t h, 
 }  // namespace
 
 size_t select_scratch_bytes(int64_t blocks) {
-  return Scratch::bytes(blocks);
+  return SelectScratch::bytes(blocks);
 }
 
 void select_cached_rows(const Context& context, void* scratch,
@@ -188,8 +110,8 @@ void select_cached_rows(const Context& context, void* scratch,
   const size_t scratch_bytes = select_scratch_bytes(blocks);
   context.pool.run(int64_t{g.batch} * g.heads, [&](int64_t group, int worker) {
     const int64_t b = group / g.heads, h = group % g.heads;
-    const Scratch own(static_cast<char*>(scratch) + scratch_bytes * static_cast<size_t>(worker),
-                      blocks);
+    const SelectScratch own(
+        static_cast<char*>(scratch) + scratch_bytes * static_cast<size_t>(worker), blocks);
     double* const u = own.p;
     double* const w = own.q;
 
@@ -227,7 +149,7 @@ void select_kv_blocks(const Context& context, void* scratch, const SelectKvBlock
     uint64_t* row = params.symbols.s + task * g.s_words();
     std::fill_n(row, g.s_words(), 0);
     if (!get_bit(params.symbols.c + group * g.c_words(), i)) return;
-    const Scratch row_scratch(
+    const SelectScratch row_scratch(
         static_cast<char*>(scratch) + scratch_bytes * static_cast<size_t>(worker),
         g.num_kv_blocks());
     select_row(params, group / g.heads, group % g.heads, i, row_scratch, row);

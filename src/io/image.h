@@ -24,8 +24,10 @@ inline constexpr int kMaxImageSide = 16384;
 inline constexpr int64_t kMaxImagePixels = int64_t{64} << 20;
 inline constexpr size_t kMaxImageFileBytes = size_t{256} << 20;
 
-// Writes a PNG, whole or not at all. kInvalidArgument for an empty or too large image or one whose
-// rgb has another size than width * height * 3.
+// The bytes of a PNG. kInvalidArgument for an empty or too large image or one whose rgb has another
+// size than width * height * 3.
+Result<std::vector<uint8_t>> encode_png(const Image& image);
+// Writes a PNG, whole or not at all.
 Status save_png(const std::string& path, const Image& image);
 
 // Reads a PNG or JPEG. Transparent parts are put on white, 16-bit channels reduced to 8, grey and

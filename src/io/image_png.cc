@@ -24,14 +24,13 @@ uint8_t over_white(int value, int alpha) {
 
 }  // namespace
 
-Status save_png(const std::string& path, const Image& image) {
+Result<std::vector<uint8_t>> encode_png(const Image& image) {
   const std::string problem = image_size_problem(image.width, image.height);
-  if (!problem.empty()) return invalid_argument("cannot write " + path + ": " + problem);
+  if (!problem.empty()) return invalid_argument(problem);
   const size_t want = size_t(image.width) * size_t(image.height) * 3;
   if (image.rgb.size() != want) {
-    return invalid_argument("cannot write " + path + ": the image has " +
-                            std::to_string(image.rgb.size()) + " bytes, wanted " +
-                            std::to_string(want));
+    return invalid_argument("the image has " + std::to_string(image.rgb.size()) +
+                            " bytes, wanted " + std::to_string(want));
   }
   PngImage png;
   png.width = static_cast<png_uint_32>(image.width);
@@ -40,9 +39,18 @@ Status save_png(const std::string& path, const Image& image) {
   png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
   std::vector<uint8_t> file(bytes);
   if (png_image_write_to_memory(&png, file.data(), &bytes, 0, image.rgb.data(), 0, nullptr) == 0) {
-    return internal_error("cannot write " + path + ": libpng: " + png.message);
+    return internal_error(std::string("libpng: ") + png.message);
   }
-  return write_file(path, std::span<const uint8_t>(file.data(), bytes));
+  file.resize(bytes);
+  return file;
+}
+
+Status save_png(const std::string& path, const Image& image) {
+  const Result<std::vector<uint8_t>> file = encode_png(image);
+  if (!file.ok()) {
+    return Status(file.status().code(), "cannot write " + path + ": " + file.status().message());
+  }
+  return write_file(path, std::span<const uint8_t>(*file));
 }
 
 Result<Image> decode_png(std::span<const uint8_t> bytes, const std::string& source) {

@@ -20,7 +20,7 @@ Result<double> denoise(Backend& backend, Engine& engine, const Denoising& run,
 
   const auto start = std::chrono::steady_clock::now();
   for (int step = 0; step < steps; ++step) {
-    FO_ASSIGN_OR_RETURN(const StepKind kind, engine.begin_step(step));
+    FO_RETURN_IF_ERROR(engine.begin_step(step).status());
     for (int s = 0; s < run.streams; ++s) {
       engine.begin_stream(s);
       FO_RETURN_IF_ERROR(run.evaluate(step, s, run.input, velocity[s]));
@@ -39,7 +39,7 @@ Result<double> denoise(Backend& backend, Engine& engine, const Denoising& run,
     FO_RETURN_IF_ERROR(engine.end_step());
     if (progress) {
       const StepRecord& r = engine.report().steps.back();
-      if (!progress({step + 1, steps, kind, r.seconds, r.attention_sparsity()})) {
+      if (!progress({step + 1, steps, r.kind, r.seconds, r.attention_sparsity()})) {
         return cancelled("stopped after step " + std::to_string(step + 1) + " of " +
                          std::to_string(steps));
       }

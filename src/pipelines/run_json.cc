@@ -9,8 +9,8 @@ namespace {
 
 // Share left out by a layer that keeps `density` when it runs sparse.
 double left_out(LayerKind kind, double density) {
-  if (kind == LayerKind::kDegraded) return 1;
-  return kind == LayerKind::kSparse ? 1 - density : 0;
+  if (kind == LayerKind::kDegraded || kind == LayerKind::kSkipped) return 1;
+  return kind == LayerKind::kSparse || kind == LayerKind::kAliased ? 1 - density : 0;
 }
 
 }  // namespace
@@ -49,21 +49,18 @@ json fallbacks_json(const std::vector<Fallback>& fallbacks) {
 }
 
 json ledger_json(const MemoryLedger& l) {
-  return {{"symbols", l.symbols},          {"plans", l.plans},     {"features", l.features},
-          {"bias_planes", l.bias_planes},  {"modules", l.modules}, {"scratch", l.scratch},
-          {"cache_total", l.cache_total()}};
+  return {{"symbols", l.symbols},   {"plans", l.plans},
+          {"features", l.features}, {"bias_planes", l.bias_planes},
+          {"modules", l.modules},   {"residuals", l.residuals},
+          {"scratch", l.scratch},   {"cache_total", l.cache_total()}};
 }
 
 json summary_json(const RunReport& r) {
-  return {{"attention_sparsity", r.attention_sparsity},
-          {"dispatch_sparsity", r.dispatch_sparsity},
-          {"cached_sparsity", r.cached_sparsity},
-          {"gemm_q_sparsity", r.gemm_q_sparsity},
-          {"gemm_o_sparsity", r.gemm_o_sparsity},
-          {"degraded_share", r.degraded_share},
-          {"flops_dense", r.flops_dense},
-          {"flops_skipped", r.flops_skipped},
-          {"peak_cache_bytes", r.peak_cache_bytes},
+  return {{"attention_sparsity", r.attention_sparsity}, {"dispatch_sparsity", r.dispatch_sparsity},
+          {"cached_sparsity", r.cached_sparsity},       {"gemm_q_sparsity", r.gemm_q_sparsity},
+          {"gemm_o_sparsity", r.gemm_o_sparsity},       {"degraded_share", r.degraded_share},
+          {"skipped_share", r.skipped_share},           {"flops_dense", r.flops_dense},
+          {"flops_skipped", r.flops_skipped},           {"peak_cache_bytes", r.peak_cache_bytes},
           {"fallbacks", fallbacks_json(r.fallbacks)}};
 }
 

@@ -17,7 +17,34 @@ Status as_invalid_argument(const Status& status, const std::string& source = "")
   return invalid_argument((source.empty() ? "" : source + ": ") + status.message());
 }
 
+// A plan as an array of rules, in the text form that strategies take:
+// [{"steps": "0-9", "layers": 2, "heads": "0-3", "action": "window 256"}, ...]
+Result<OptionValue> plan_from_json(const json& rules) {
+  std::string out;
+  for (const json& rule : rules) {
+    if (!rule.is_object() || !rule.contains("action") || !rule["action"].is_string()) {
+      return invalid_argument("has a rule that is " + rule.dump() +
+                              ", wanted an object with a text field 'action'");
+    }
+    std::string selectors;
+    for (const auto& [key, value] : rule.items()) {
+      if (key == "action") continue;
+      const bool number = value.is_number_unsigned();
+      if (!number && !value.is_string()) {
+        return invalid_argument("has a rule with " + quote(key) + " of " + value.dump() +
+                                ", wanted a number or text such as 0-9");
+      }
+      selectors += (selectors.empty() ? "" : ", ") + key + " " +
+                   (number ? value.dump() : value.get<std::string>());
+    }
+    out += (out.empty() ? "" : "; ") + selectors + (selectors.empty() ? "" : ": ") +
+           rule["action"].get<std::string>();
+  }
+  return OptionValue(out);
+}
+
 Result<OptionValue> option_from_json(const json& value) {
+  if (value.is_array()) return plan_from_json(value);
   if (value.is_boolean()) return OptionValue(value.get<bool>());
   if (value.is_string()) return OptionValue(value.get<std::string>());
   if (value.is_number_float()) return OptionValue(value.get<double>());
@@ -27,7 +54,7 @@ Result<OptionValue> option_from_json(const json& value) {
   }
   if (value.is_number_integer()) return OptionValue(value.get<int64_t>());
   return invalid_argument(std::string("is ") + value.type_name() +
-                          ", wanted a number, text, true or false");
+                          ", wanted a number, text, true or false, or an array of plan rules");
 }
 
 template <class T>

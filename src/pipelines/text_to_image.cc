@@ -1,17 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pipelines/text_to_image.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "io/json.h"
 #include "pipelines/noise.h"
 #include "pipelines/pixel_patches.h"
+#include "pipelines/token_order.h"
 
 namespace flashomni {
 namespace {
 
 constexpr int kMaxSteps = 10000;
 constexpr int kMaxSide = 16384;  // pixels
+constexpr int kVaePixels = 8;    // per side of a latent of FLUX's VAE
+constexpr int kFluxPatch = 2;    // latents per side of a token
+
+// FLUX.1-dev; diffusers' own defaults.
+TextToImageDefaults plain_flux_defaults() {
+  TextToImageDefaults d;
+  d.family = "flux";
+  d.pixels = false;
+  d.width = d.height = 1024;
+  d.patch = kVaePixels * kFluxPatch;
+  d.steps = 28;
+  d.guidance = d.edit_guidance = 3.5;
+  return d;
+}
 
 Result<TextToImageDefaults> load_defaults(const std::string& path) {
   FO_ASSIGN_OR_RETURN(nlohmann::json json, read_json_file(path));
@@ -23,10 +39,12 @@ Result<TextToImageDefaults> load_defaults(const std::string& path) {
   }
   TextToImageDefaults d;
   d.family = "emoji_flux";
-  if (!json.contains(d.family) || !json[d.family].is_object()) {
-    return unsupported(path +
-                       ": has no 'emoji_flux' section; only checkpoints over pixel patches "
-                       "can be drawn (there is no VAE)");
+  if (!json.contains(d.family)) {
+    FO_RETURN_IF_ERROR(index.status());
+    return plain_flux_defaults();
+  }
+  if (!json[d.family].is_object()) {
+    return corrupt_file(path + ": 'emoji_flux' is no object");
   }
   JsonFields f(json[d.family], path + ": emoji_flux");
   d.patch = static_cast<int>(f.integer("pixel_patch", d.patch, 1, 256));
@@ -69,10 +87,23 @@ Result<std::unique_ptr<TextToImagePipeline>> TextToImagePipeline::load(Backend& 
   FO_ASSIGN_OR_RETURN(p->defaults_, load_defaults(folder + "/model_index.json"));
   FO_ASSIGN_OR_RETURN(p->scheduler_,
                       load_flow_match_euler(folder + "/scheduler/scheduler_config.json"));
-  FO_ASSIGN_OR_RETURN(p->text_encoder_, TokenEmbeddingEncoder::load(backend, folder));
   FO_ASSIGN_OR_RETURN(p->transformer_,
                       flux::FluxTransformer::load(backend, folder + "/transformer"));
   const flux::FluxConfig& c = p->transformer_->config();
+  if (!p->defaults_.pixels) {
+    if (!c.guidance_embeds) {  // FLUX.1-schnell
+      p->defaults_.steps = 4;
+      p->defaults_.guidance = p->defaults_.edit_guidance = 1;
+    }
+    if (c.in_channels != c.output_width() || c.in_channels % (kFluxPatch * kFluxPatch) != 0) {
+      return unsupported(folder + ": the transformer takes " + std::to_string(c.in_channels) +
+                         " channels and gives " + std::to_string(c.output_width()) +
+                         ", wanted the same multiple of " +
+                         std::to_string(kFluxPatch * kFluxPatch) + " (no Fill, Canny or Depth)");
+    }
+    return p;
+  }
+  FO_ASSIGN_OR_RETURN(p->text_encoder_, TokenEmbeddingEncoder::load(backend, folder));
   const int channels = 3 * p->defaults_.patch * p->defaults_.patch;
   if (c.in_channels != channels || c.output_width() != channels) {
     return corrupt_file(folder + ": the transformer takes " + std::to_string(c.in_channels) +
@@ -90,6 +121,85 @@ Result<std::unique_ptr<TextToImagePipeline>> TextToImagePipeline::load(Backend& 
   return p;
 }
 
+PatchSize TextToImagePipeline::latent_patch() const {
+  const int side = defaults_.pixels ? defaults_.patch : kFluxPatch;
+  return {1, side, side};
+}
+
+LatentShape TextToImagePipeline::latent_shape(const TextToImageRequest& r) const {
+  const PatchSize patch = latent_patch();
+  const int pixels = defaults_.patch / patch.height;  // per latent
+  return {transformer_->config().in_channels / (patch.height * patch.width), 1, r.height / pixels,
+          r.width / pixels};
+}
+
+bool TextToImagePipeline::is_guided(const TextToImageRequest& r) const {
+  return r.guidance != 1.0 && !transformer_->config().guidance_embeds;
+}
+
+Result<EmbeddingsFile> TextToImagePipeline::embed(const TextToImageRequest& r) const {
+  if (r.embeddings) return *r.embeddings;
+  if (!text_encoder_) {
+    return invalid_argument(
+        "the text encoders of this checkpoint do not run here; give the "
+        "prompt as embeddings (--embeddings FILE, which "
+        "scripts/make_embeddings.py makes)");
+  }
+  const auto encode = [&](const std::string& prompt) -> Result<PromptEmbeddings> {
+    FO_ASSIGN_OR_RETURN(EncodedPrompt e, text_encoder_->encode(prompt));
+    return PromptEmbeddings{text_encoder_->max_length(),
+                            text_encoder_->hidden_size(),
+                            std::move(e.encoder_hidden_states),
+                            std::move(e.pooled),
+                            {}};
+  };
+  EmbeddingsFile out;
+  FO_ASSIGN_OR_RETURN(out.prompt, encode(r.prompt));
+  FO_ASSIGN_OR_RETURN(out.negative, encode(r.negative_prompt));
+  out.metadata = {{"prompt", r.prompt}, {"negative_prompt", r.negative_prompt}};
+  return out;
+}
+
+Status TextToImagePipeline::check_conditioning(const TextToImageRequest& r) const {
+  if (!r.embeddings) {
+    if (text_encoder_ && r.prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
+      return invalid_argument("the prompt is empty");
+    }
+    return embed(r).status();  // token limits are the tokenizer's to check
+  }
+  const flux::FluxConfig& c = transformer_->config();
+  const auto check = [&](const PromptEmbeddings& e, const std::string& prefix) -> Status {
+    if (e.width != c.joint_attention_dim ||
+        e.pooled.size() != static_cast<size_t>(c.pooled_projection_dim)) {
+      return invalid_argument("the embeddings have " + std::to_string(e.width) + " features in " +
+                              prefix + "prompt_embeds and " + std::to_string(e.pooled.size()) +
+                              " in " + prefix + "pooled_prompt_embeds, the model takes " +
+                              std::to_string(c.joint_attention_dim) + " and " +
+                              std::to_string(c.pooled_projection_dim));
+    }
+    if (std::find(e.mask.begin(), e.mask.end(), 0) != e.mask.end()) {
+      return invalid_argument("the embeddings have a " + prefix +
+                              "prompt_attention_mask with zeros; FLUX attends to all of its text");
+    }
+    return ok_status();
+  };
+  FO_RETURN_IF_ERROR(check(r.embeddings->prompt, ""));
+  if (!is_guided(r)) return ok_status();
+  if (!r.embeddings->negative) {
+    return invalid_argument("guidance is " + quoted(r.guidance) +
+                            ", for which the embeddings lack negative_prompt_embeds (guidance 1 "
+                            "needs none)");
+  }
+  FO_RETURN_IF_ERROR(check(*r.embeddings->negative, "negative_"));
+  if (r.embeddings->negative->tokens != r.embeddings->prompt.tokens) {
+    return invalid_argument("the embeddings have " + std::to_string(r.embeddings->prompt.tokens) +
+                            " tokens of the prompt and " +
+                            std::to_string(r.embeddings->negative->tokens) +
+                            " of the negative one, wanted the same number");
+  }
+  return ok_status();
+}
+
 Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
   const bool edit = !r.reference.rgb.empty();
   if (r.steps == 0) r.steps = defaults_.steps;
@@ -105,17 +215,17 @@ Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
   }
   FO_RETURN_IF_ERROR(check_side("width", r.width, defaults_.patch));
   FO_RETURN_IF_ERROR(check_side("height", r.height, defaults_.patch));
-  if (r.prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
-    return invalid_argument("the prompt is empty");
+  if (edit && !defaults_.pixels) {
+    return unsupported(
+        "pictures can be edited only by checkpoints over pixel patches: the VAE of "
+        "this one does not run here");
   }
   if (edit && (r.reference.width != r.width || r.reference.height != r.height)) {
     return invalid_argument("the reference picture is " + std::to_string(r.reference.width) + "x" +
                             std::to_string(r.reference.height) + ", wanted " +
                             std::to_string(r.width) + "x" + std::to_string(r.height));
   }
-  // Token limits are the tokenizer's to check.
-  FO_RETURN_IF_ERROR(text_encoder_->encode(r.prompt).status());
-  return text_encoder_->encode(r.negative_prompt).status();
+  return check_conditioning(r);
 }
 
 Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest request,
@@ -124,7 +234,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
                                                         const ProgressCallback& progress) {
   FO_RETURN_IF_ERROR(resolve(request));
   const bool edit = !request.reference.rgb.empty();
-  const bool guided = request.guidance != 1.0;
+  const bool guided = is_guided(request);
   const int rows = request.height / defaults_.patch, cols = request.width / defaults_.patch;
   const int tokens = rows * cols;
   const int64_t channels = transformer_->config().in_channels;
@@ -133,21 +243,30 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   const std::vector<float> sigmas = flow_match_sigmas(scheduler_, request.steps, tokens);
   flux::RunSetup setup;
   setup.sigmas.assign(sigmas.begin(), sigmas.end() - 1);
-  setup.text_tokens = text_encoder_->max_length();
+  FO_ASSIGN_OR_RETURN(EmbeddingsFile text, embed(request));
+  setup.text_tokens = text.prompt.tokens;
   setup.output_tokens = tokens;
   setup.guidance = static_cast<float>(request.guidance);
-  auto add_stream = [&](const std::string& prompt) -> Status {
-    FO_ASSIGN_OR_RETURN(EncodedPrompt e, text_encoder_->encode(prompt));
-    setup.streams.push_back({std::move(e.encoder_hidden_states), std::move(e.pooled)});
-    return ok_status();
-  };
-  FO_RETURN_IF_ERROR(add_stream(request.prompt));
-  if (guided) FO_RETURN_IF_ERROR(add_stream(request.negative_prompt));
+  setup.streams.push_back({std::move(text.prompt.states), std::move(text.prompt.pooled)});
+  if (guided) {
+    setup.streams.push_back({std::move(text.negative->states), std::move(text.negative->pooled)});
+  }
+  setup.grid = {edit ? 2 : 1, rows, cols};
+  FO_ASSIGN_OR_RETURN(setup.token_order, strategy_token_order(strategy.get(), setup.grid, tokens));
+  std::vector<PositionId> ids;
+  append_grid(ids, 0.f, rows, cols);
+  if (edit) append_grid(ids, 1.f, rows, cols);
+  ids = to_order(setup.token_order, ids, 1);
   setup.ids.assign(size_t(setup.text_tokens), PositionId{0, 0, 0});
-  append_grid(setup.ids, 0.f, rows, cols);
-  if (edit) append_grid(setup.ids, 1.f, rows, cols);
+  setup.ids.insert(setup.ids.end(), ids.begin(), ids.end());
 
-  if (request.noise.empty()) request.noise = torch_randn(request.seed, values);
+  if (request.noise.empty()) {
+    request.noise = torch_randn(request.seed, values);
+    if (!defaults_.pixels) {  // drawn as latents and packed, as diffusers does
+      FO_ASSIGN_OR_RETURN(request.noise,
+                          latents_to_tokens(request.noise, latent_shape(request), latent_patch()));
+    }
+  }
   if (request.noise.size() != values) {
     return invalid_argument("noise of " + std::to_string(request.noise.size()) +
                             " values, wanted " + std::to_string(values));
@@ -163,6 +282,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
     const std::vector<float> patches = image_to_patches(request.reference, defaults_.patch);
     input.insert(input.end(), patches.begin(), patches.end());
   }
+  input = to_order(setup.token_order, input, size_t(channels));
   const int64_t input_tokens = edit ? 2 * tokens : tokens;
   FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, input, {1, input_tokens, channels}));
   const TensorView latents = x.view().slice(1, 0, tokens);
@@ -181,7 +301,10 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   for (float v : out.latents) {
     if (!std::isfinite(v)) return internal_error("the result holds NaN or infinity");
   }
-  out.image = patches_to_image(out.latents, request.width, request.height, defaults_.patch);
+  out.latents = from_order(setup.token_order, out.latents, size_t(channels));
+  if (defaults_.pixels) {
+    out.image = patches_to_image(out.latents, request.width, request.height, defaults_.patch);
+  }
   out.report = engine.report();
   out.snapshots = engine.snapshots();
   out.activation_bytes = transformer_->activation_bytes();

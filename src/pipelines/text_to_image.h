@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A prompt in, a picture out: text encoder, noise, Euler sampler with classifier-free guidance, and
-// the transformer under an engine.
+// A prompt (or its embeddings) in, a picture (or its latents) out: text encoder, noise, Euler
+// sampler with classifier-free guidance, and the transformer under an engine.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,17 @@
 #include "models/text/token_embedding_encoder.h"
 #include "pipelines/denoise.h"
 #include "pipelines/flow_match_euler.h"
+#include "pipelines/tensor_files.h"
 
 namespace flashomni {
 
-// What model_index.json says about a pixel-patch text-to-image checkpoint.
+// What is known of a text-to-image checkpoint before a run.
 struct TextToImageDefaults {
-  std::string family;  // "emoji_flux": names the presets
+  std::string family;  // "emoji_flux" or "flux": names the presets
+  // Latents are pixels and the text encoder runs here, as in the bundled model. Without it prompts
+  // come as embeddings and latents are the result (FLUX.1: 2x2 patches of a VAE's latents, one of
+  // which stands for 8x8 pixels).
+  bool pixels = true;
   int width = 256;
   int height = 256;
   int patch = 8;  // pixels per side of a token
@@ -30,18 +36,19 @@ struct TextToImageDefaults {
 
 struct TextToImageRequest {
   std::string prompt;
-  std::string negative_prompt;  // of the second guidance stream
+  std::string negative_prompt;               // of the second guidance stream
+  std::optional<EmbeddingsFile> embeddings;  // in place of both prompts
   uint64_t seed = 0;
   int steps = 0;         // 0: the model's default
   double guidance = -1;  // below 0: the model's default; 1: no second stream
   int width = 0;         // 0: the model's default
   int height = 0;
   Image reference;           // editing: a clean picture appended to the sequence; empty for none
-  std::vector<float> noise;  // [tokens, channels]; empty: torch_randn(seed)
+  std::vector<float> noise;  // [tokens, channels]; empty: of torch_randn(seed)
 };
 
 struct TextToImageResult {
-  Image image;
+  Image image;                 // empty where latents are not pixels
   std::vector<float> latents;  // [tokens, channels]
   RunReport report;
   std::vector<SymbolSnapshot> snapshots;
@@ -57,7 +64,13 @@ class TextToImagePipeline {
                                                            const std::string& folder);
 
   const TextToImageDefaults& defaults() const { return defaults_; }
+  // REQUIRES defaults().pixels.
   const TokenEmbeddingEncoder& text_encoder() const { return *text_encoder_; }
+  // Of both prompts, as embeddings for a request.
+  Result<EmbeddingsFile> embed(const TextToImageRequest& request) const;
+  // How the tokens of a resolved request lie in latents [channels, 1, height, width].
+  LatentShape latent_shape(const TextToImageRequest& request) const;
+  PatchSize latent_patch() const;
   flux::FluxTransformer& transformer() { return *transformer_; }
 
   // Fills in defaults and refuses what the model cannot do, before any work starts.
@@ -69,6 +82,10 @@ class TextToImagePipeline {
 
  private:
   TextToImagePipeline(Backend& backend) : backend_(backend) {}  // NOLINT
+
+  Status check_conditioning(const TextToImageRequest& request) const;
+  // Whether there is a second stream (guidance that is not embedded in the model).
+  bool is_guided(const TextToImageRequest& request) const;
 
   Backend& backend_;
   TextToImageDefaults defaults_;

@@ -73,6 +73,16 @@ void visit(ScheduleOptions& o, V& v) {
 }
 
 template <class V>
+void visit(MaskScheduleOptions& o, V& v) {
+  v("warmup", o.warmup, 0, 100000, "leading dense steps");
+  v("schedule_steps", o.schedule_steps, 0, 100000,
+    "run length that warmup is meant for; scaled to the real one (0: not scaled)");
+  v("rebuild", o.rebuild, 1, 100000, "steps from one choice of blocks to the next");
+  v("dense_layers", o.dense_layers, 0, 100000, "leading layers that always run dense");
+  v("last_full", o.last_full, "run the last step dense");
+}
+
+template <class V>
 void visit_blocks(int& block_q, int& block_kv, V& v) {
   v("block_q", block_q, 32, 128, "tokens per query block (32, 64 or 128)");
   v("block_kv", block_kv, 32, 128, "tokens per key/value block (32, 64 or 128)");
@@ -92,6 +102,9 @@ void visit(FlashOmniOptions& o, V& v) {
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");
   v("text_score", o.text_score, "mean_of_softmaxes (FLUX) or softmax_of_sum (HunyuanVideo)");
+  v("row_score", o.row_score,
+    "what decides which rows are cached: text, column_mass, change or forecast_error");
+  v("residual", o.residual, "add what the skipped blocks gave at the last Update (order 0)");
   v("sim_gate", o.sim_gate, "compute blocks whose tokens are unlike each other");
   v("theta_sim", o.theta_sim, -1, 1, "similarity at or below which the gate acts");
   v("smooth_k", o.smooth_k, "subtract the mean key before pooling");
@@ -102,6 +115,8 @@ void visit(FlashOmniOptions& o, V& v) {
 template <class V>
 void visit(WindowOptions& o, V& v) {
   v("window", o.window, 0, 1 << 30, "tokens on either side that a block sees");
+  v("residual", o.residual, "add what full attention had besides at the last Update");
+  v("order", o.order, 0, 3, "Taylor order of the residual");
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");
   visit(o.schedule, v);
@@ -123,6 +138,192 @@ void visit(RandomOptions& o, V& v) {
   v("order", o.order, 0, 3, "Taylor order of the feature forecast");
   v("degrade_order", o.degrade_order, 0, 3, "Taylor order of the reused outputs of such layers");
   v("seed", o.seed, 0, 9.2e18, "seed of the symbols");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(SpargeOptions& o, V& v) {
+  v("mode", o.mode, "topk or cdf");
+  v("topk", o.topk, 0, 1, "topk: share of a row's kv blocks that is kept");
+  v("tau", o.tau, 0, 1, "cdf: pooled attention of a row that is kept at most");
+  v("theta_sim", o.theta_sim, -1, 1, "similarity at or below which a block is always computed");
+  v("smooth_k", o.smooth_k, "subtract the mean key before pooling");
+  v("sink", o.sink, "keep the first kv block in every row");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(DraftOptions& o, V& v) {
+  v("sparsity", o.sparsity, 0, 1, "share of vision block pairs that is left out");
+  v("patch_rows", o.patch_rows, 0, 100000, "rows of the token grid in a patch (0: no reordering)");
+  v("patch_cols", o.patch_cols, 0, 100000, "columns of the token grid in a patch");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(VsaOptions& o, V& v) {
+  v("sparsity", o.sparsity, 0, 1, "share of a row's kv blocks that is left out");
+  v("tile_frames", o.tile_frames, 0, 100000, "frames in a tile (0: no reordering)");
+  v("tile_rows", o.tile_rows, 0, 100000, "rows of the token grid in a tile");
+  v("tile_cols", o.tile_cols, 0, 100000, "columns of the token grid in a tile");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(XAttentionOptions& o, V& v) {
+  v("stride", o.stride, 1, 128, "tokens between the samples of an antidiagonal");
+  v("tau", o.tau, 0, 1, "attention of a row that is kept at least");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(ForaOptions& o, V& v) {
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(TaylorSeerOptions& o, V& v) {
+  v("order", o.order, 0, 3, "Taylor order of the module outputs");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(TeaCacheOptions& o, V& v) {
+  v("threshold", o.threshold, 0, 1e9, "rescaled change that may sum up before a step is computed");
+  v("coefficients", o.coefficients,
+    "rescaling: flux, hunyuan_video, wan_t2v_1.3b, wan_t2v_14b, wan_i2v_480p, wan_i2v_720p, none");
+  v("order", o.order, 0, 3, "Taylor order of what the skipped layers add");
+}
+
+template <class V>
+void visit(FirstBlockOptions& o, V& v) {
+  v("threshold", o.threshold, 0, 1e9, "relative change below which a step is skipped");
+  v("first_layers", o.first_layers, 1, 100000, "leading layers that always run and are compared");
+  v("last_layers", o.last_layers, 0, 100000, "trailing layers that always run");
+  v("warmup", o.warmup, 1, 100000, "leading steps that are computed");
+  v("schedule_steps", o.schedule_steps, 0, 100000,
+    "run length that warmup is meant for; scaled to the real one (0: not scaled)");
+  v("max_consecutive", o.max_consecutive, 0, 100000, "skipped steps in a row (0: no limit)");
+  v("order", o.order, 0, 3, "Taylor order of what the skipped layers add");
+}
+
+template <class V>
+void visit(PabOptions& o, V& v) {
+  v("range", o.range, 1, 100000, "compute attention every so many steps");
+  v("ranges", o.ranges, "other ranges by layer name, as 'prefix=number, ...'");
+  v("from", o.from, 0, 1, "share of the run where reuse begins");
+  v("to", o.to, 0, 1, "share of the run where reuse ends");
+  v("order", o.order, 0, 3, "Taylor order of the reused attention output");
+  visit_blocks(o.block_q, o.block_kv, v);
+}
+
+template <class V>
+void visit(AdaptiveOptions& o, V& v) {
+  v("quality", o.quality, 0, 1, "0 fastest to 1 dense");
+  v("error_budget", o.error_budget, 0, 1e6, "relative error of a layer's output at quality 0");
+  v("reuse_margin", o.reuse_margin, 0, 1e6,
+    "a layer is reused whole below the budget divided by this (0: never)");
+  v("tau_kv", o.tau_kv, 0, 1, "share of a row's pooled attention that is skipped at quality 0");
+  v("order", o.order, 0, 3, "Taylor order of the feature forecast");
+  v("degrade_order", o.degrade_order, 0, 3, "Taylor order of reused module outputs");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit_plan(std::string& plan, V& v) {
+  v("plan", plan, "rules like 'steps 0-9, layers 2, heads 0-3: window 256; layers 6: cached'");
+}
+
+// Warm-up and interval of strategies that fill a plan by themselves.
+template <class Options, class V>
+void visit_plan_schedule(Options& o, V& v) {
+  v("warmup", o.warmup, 1, 100000, "leading full steps");
+  v("interval", o.interval, 1, 100000, "steps from one full step to the next");
+  v("schedule_steps", o.schedule_steps, 0, 100000,
+    "run length that warmup is meant for; scaled to the real one (0: not scaled)");
+}
+
+template <class V>
+void visit(PlanOptions& o, V& v) {
+  visit_plan(o.plan, v);
+  v("plan_steps", o.plan_steps, 0, 100000,
+    "run length that the plan's steps are meant for (0: as is)");
+  v("order", o.order, 0, 3, "Taylor order of cached heads");
+  v("residual", o.residual, "windows add what they lacked of the last full attention");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns in windows");
+}
+
+template <class V>
+void visit(DitFastAttnOptions& o, V& v) {
+  visit_plan(o.plan, v);
+  v("window", o.window, 0, 1 << 30, "tokens on either side that a window sees");
+  visit_plan_schedule(o, v);
+  v("shared", o.shared, 0, 100000, "trailing steps of an interval that share the output");
+  v("alias", o.alias, "full steps of other guidance streams take the first one's output");
+  v("residual", o.residual, "windows add what they lacked of the last full attention");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns in windows");
+}
+
+template <class V>
+void visit(DitFastAttnV2Options& o, V& v) {
+  visit_plan(o.plan, v);
+  v("cached_heads", o.cached_heads, 0, 1, "share of the heads taken from the cache");
+  v("window_heads", o.window_heads, 0, 1, "share of the heads that attend in a window");
+  v("window", o.window, 0, 1 << 30, "tokens on either side that a window sees");
+  visit_plan_schedule(o, v);
+  v("order", o.order, 0, 3, "Taylor order of cached heads");
+  visit_blocks(o.block_q, o.block_kv, v);
+}
+
+template <class V>
+void visit(HeadCacheOptions& o, V& v) {
+  v("cached_heads", o.cached_heads, 0, 1, "share of the heads taken from the cache");
+  v("rotate", o.rotate, "other heads in each interval");
+  visit_plan_schedule(o, v);
+  v("order", o.order, 0, 3, "Taylor order of cached heads");
+  visit_blocks(o.block_q, o.block_kv, v);
+}
+
+template <class V>
+void visit(RadialOptions& o, V& v) {
+  v("decay", o.decay, 0, 1e6, "factor on the window between frames");
+  v("first_frame", o.first_frame, "every query sees the first frame");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(StaOptions& o, V& v) {
+  v("tile_frames", o.tile_frames, 1, 100000, "frames in a tile");
+  v("tile_rows", o.tile_rows, 1, 100000, "rows of the token grid in a tile");
+  v("tile_cols", o.tile_cols, 1, 100000, "columns of the token grid in a tile");
+  v("window_frames", o.window_frames, 1, 100000, "tiles of a window in time");
+  v("window_rows", o.window_rows, 1, 100000, "tiles of a window in height");
+  v("window_cols", o.window_cols, 1, 100000, "tiles of a window in width");
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+template <class V>
+void visit(Svg1Options& o, V& v) {
+  v("density", o.density, 0, 1, "share of all pairs that the band is sized for");
+  v("first_frame", o.first_frame, "every query sees the first frame");
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");
   visit(o.schedule, v);

@@ -63,9 +63,17 @@ std::vector<Preset> make_presets() {
                                         {"sim_gate", true},
                                         {"theta_sim", 0.1},
                                         {"smooth_k", true}});
-  // Self-attention without text: no row can be scored for caching, block skipping remains.
+  // Self-attention without text: only block skipping, which every backend has. On the CPU rows can
+  // be cached too (tau_q with row_score column_mass, change or forecast_error).
   const OptionMap wan = with(hunyuan, {{"tau_q", 0.0}});
   const OptionMap degrade = {{"S_q", 0.3}};
+
+  // Patches and tiles that are one block of emoji_flux's 32 x 32 grid; only the geometry is chosen
+  // for it, the shares are not tuned.
+  const OptionMap squares = {{"tile_frames", Int{1}}, {"tile_rows", Int{8}}, {"tile_cols", Int{8}},
+                             {"block_q", Int{64}},    {"block_kv", Int{64}}, {"warmup", Int{10}}};
+  const OptionMap patches = {{"patch_rows", Int{8}}, {"patch_cols", Int{8}}, {"block_q", Int{64}},
+                             {"block_kv", Int{64}},  {"warmup", Int{10}},    {"sparsity", 0.6}};
 
   return {
       {"flashomni", "quality", "emoji_flux", emoji_quality},
@@ -75,6 +83,10 @@ std::vector<Preset> make_presets() {
       {"flashomni", "balanced", "flux", with(flux, degrade)},
       {"flashomni", "quality", "hunyuan_video", hunyuan},
       {"flashomni", "balanced", "hunyuan_video", with(hunyuan, degrade)},
+      {"draft", "balanced", "emoji_flux", patches},
+      {"sta", "balanced", "emoji_flux", with(squares, {{"schedule_steps", Int{50}}})},
+      {"vsa", "balanced", "emoji_flux",
+       with(squares, {{"sparsity", 0.6}, {"schedule_steps", Int{50}}})},
       {"flashomni", "quality", "wan", wan},
       {"flashomni", "balanced", "wan", with(wan, degrade)},
   };

@@ -12,10 +12,11 @@ UpdateSchedule::UpdateSchedule(const ScheduleOptions& options, int steps)
       interval_(options.interval),
       last_full_(options.last_full) {
   if (options.schedule_steps > 0) {
-    const double scale = double(steps) / options.schedule_steps;
-    warmup_ = std::max(1, static_cast<int>(std::lround(warmup_ * scale)));
+    warmup_ = scaled_steps(warmup_, options.schedule_steps, steps);
     // An interval of 1 would leave no Dispatch step at all.
-    if (interval_ > 1) interval_ = std::max(2, static_cast<int>(std::lround(interval_ * scale)));
+    if (interval_ > 1) {
+      interval_ = std::max(2, scaled_steps(interval_, options.schedule_steps, steps));
+    }
   }
 }
 
@@ -26,6 +27,11 @@ StepKind UpdateSchedule::kind(int step) const {
   if (step == first_update) return StepKind::kUpdate;
   const bool refresh = interval_ > 0 && (step - first_update) % interval_ == 0;
   return refresh ? StepKind::kUpdate : StepKind::kDispatch;
+}
+
+int scaled_steps(int value, int schedule_steps, int steps) {
+  if (schedule_steps == 0 || value == 0) return value;
+  return std::max(1, static_cast<int>(std::lround(double(value) * steps / schedule_steps)));
 }
 
 BlockRange text_blocks(const SequenceInfo& sequence, int block) {

@@ -25,6 +25,10 @@ class UpdateSchedule {
   bool last_full_ = true;
 };
 
+// A number of steps that is meant for a run of `schedule_steps`, in a run of `steps`; 0 stays 0,
+// and a schedule_steps of 0 changes nothing.
+int scaled_steps(int value, int schedule_steps, int steps);
+
 // The text blocks of a sequence: every block that holds at least one text token.
 BlockRange text_blocks(const SequenceInfo& sequence, int block);
 

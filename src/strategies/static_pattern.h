@@ -5,6 +5,7 @@
 #pragma once
 
 #include "flashomni/strategies.h"
+#include "strategies/pattern_store.h"
 #include "strategies/schedule.h"
 
 namespace flashomni::strategies {
@@ -57,12 +58,14 @@ class StaticStrategy : public Strategy {
   StepKind begin_step(const StepContext& step) override { return schedule_.kind(step.step); }
   Status begin_run(const RunInfo& run) override {
     schedule_ = UpdateSchedule(schedule_options_, run.steps);
-    symbols_ = pattern(run.sequence);
+    patterns_.clear();
+    patterns_.add(pattern(run.sequence));
     return ok_status();
   }
-  Status build(const BuildContext& c, SymbolsView out) override {
-    return upload_symbols(c, symbols_, out);
+  Status prepare(Backend& backend, const Exec& exec) override {
+    return patterns_.prepare(backend, exec);
   }
+  Status build(const BuildContext& c, SymbolsView out) override { return patterns_.put(c, 0, out); }
 
  protected:
   virtual SparseSymbols pattern(const SequenceInfo& sequence) const = 0;
@@ -72,7 +75,7 @@ class StaticStrategy : public Strategy {
  private:
   ScheduleOptions schedule_options_;
   UpdateSchedule schedule_;
-  SparseSymbols symbols_;
+  PatternStore patterns_;
 };
 
 }  // namespace flashomni::strategies

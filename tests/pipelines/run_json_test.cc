@@ -37,6 +37,8 @@ TEST(RunJson, SparsityOfALayerDependsOnHowItRan) {
   EXPECT_EQ(cached_sparsity(record(LayerKind::kSparse, 2, 4)), 0.5);
   EXPECT_EQ(attention_sparsity(record(LayerKind::kDegraded, 2, 4)), 1.0);
   EXPECT_EQ(cached_sparsity(record(LayerKind::kDegraded, 2, 4)), 1.0);
+  EXPECT_EQ(attention_sparsity(record(LayerKind::kSkipped, 4, 16)), 1.0);
+  EXPECT_EQ(attention_sparsity(record(LayerKind::kAliased, 0, 0)), 1.0);
   // The symbols that an Update built are not in force yet.
   EXPECT_EQ(attention_sparsity(record(LayerKind::kUpdate, 2, 4)), 0.0);
   EXPECT_EQ(attention_sparsity(record(LayerKind::kDense, 2, 4)), 0.0);
@@ -76,11 +78,13 @@ TEST(RunJson, Summary) {
   r.gemm_q_sparsity = 0.4;
   r.gemm_o_sparsity = 0.5;
   r.degraded_share = 0.6;
+  r.skipped_share = 0.7;
   r.flops_dense = 10;
   r.flops_skipped = 5;
   const json expected = json::parse(R"({
     "attention_sparsity": 0.1, "dispatch_sparsity": 0.2, "cached_sparsity": 0.3,
     "gemm_q_sparsity": 0.4, "gemm_o_sparsity": 0.5, "degraded_share": 0.6,
+    "skipped_share": 0.7,
     "flops_dense": 10.0, "flops_skipped": 5.0, "peak_cache_bytes": 77,
     "fallbacks": [{"where": "run", "reason": "because", "count": 3}]})");
   EXPECT_EQ(summary_json(r), expected);
@@ -88,8 +92,9 @@ TEST(RunJson, Summary) {
 
 TEST(RunJson, LedgerAndMachine) {
   MemoryLedger l{.symbols = 1, .plans = 2, .features = 4, .bias_planes = 8, .modules = 16};
+  l.residuals = 32;
   l.scratch = 100;
-  EXPECT_EQ(ledger_json(l)["cache_total"], 31);
+  EXPECT_EQ(ledger_json(l)["cache_total"], 63);
   EXPECT_EQ(ledger_json(l)["scratch"], 100);
   BackendInfo info{.name = "cpu", .device = "d", .isa = "i", .threads = 2};
   EXPECT_TRUE(machine_json(info)["memory_bytes"].is_null());

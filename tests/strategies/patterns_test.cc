@@ -5,59 +5,12 @@
 
 #include <cmath>
 
-#include "base/rng.h"
-#include "flashomni/strategies.h"
 #include "reference/pooling.h"
 #include "reference/select_symbols.h"
+#include "tests/strategies/build_symbols.h"
 
 namespace flashomni {
 namespace {
-
-struct Built {
-  SparseSymbols symbols;
-  std::vector<float> q, k;  // [B, N, H, d]
-};
-
-// Runs begin_run and one build at `step` of 50 on random q and k.
-Built build(Strategy& strategy, const SequenceInfo& s, int step = 25, uint64_t seed = 1) {
-  auto backend = std::move(*make_backend("cpu"));
-  EXPECT_TRUE(strategy.begin_run({.steps = 50, .streams = 1, .layers = 1, .sequence = s}).ok());
-  Built out;
-  Rng rng(seed);
-  const size_t n = size_t(s.batch) * size_t(s.tokens) * size_t(s.heads) * size_t(s.head_dim);
-  for (size_t i = 0; i < n; ++i) {
-    out.q.push_back(static_cast<float>(2 * rng.normal()));
-    out.k.push_back(static_cast<float>(2 * rng.normal()));
-  }
-  SymbolGeometry g;
-  g.batch = s.batch;
-  g.heads = s.heads;
-  g.q_tokens = g.kv_tokens = s.tokens;
-  g.block_q = strategy.block_q();
-  g.block_kv = strategy.block_kv();
-  out.symbols = SparseSymbols(g);
-  std::vector<uint64_t> scratch(strategy.scratch_bytes(s) / 8 + 1);
-  BuildContext c;
-  c.backend = backend.get();
-  c.step = {step, 50, step};
-  c.sequence = s;
-  c.q = TensorView::contiguous(out.q.data(), DType::kF32, {s.batch, s.tokens, s.heads, s.head_dim});
-  c.k = TensorView::contiguous(out.k.data(), DType::kF32, {s.batch, s.tokens, s.heads, s.head_dim});
-  c.scratch = scratch.data();
-  const Status status = strategy.build(c, out.symbols.view());
-  EXPECT_TRUE(status.ok()) << status.message();
-  EXPECT_TRUE(out.symbols.validate().ok()) << out.symbols.validate().message();
-  return out;
-}
-
-SequenceInfo sequence(int tokens, int text_end, int heads = 2, int head_dim = 16) {
-  SequenceInfo s;
-  s.heads = heads;
-  s.head_dim = head_dim;
-  s.tokens = tokens;
-  s.text_end = text_end;
-  return s;
-}
 
 TEST(Window, SeesExactlyTheBlocksWithinTheDistance) {
   WindowOptions o;

@@ -23,8 +23,13 @@ TEST(Registry, ListsEveryStrategyWithItsOptions) {
     EXPECT_TRUE(make_strategy(s.name, defaults).ok()) << s.name;
     for (const std::string& p : s.presets) EXPECT_NE(p, "");
   }
-  EXPECT_EQ(names,
-            (std::set<std::string>{"block_diagonal", "dense", "flashomni", "random", "window"}));
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "block_diagonal", "dense",       "ditfastattn", "ditfastattn-v2",
+                       "draft",          "first_block", "flashomni",   "flashomni-adaptive",
+                       "fora",           "head_cache",  "pab",         "plan",
+                       "radial",         "random",      "sparge",      "sta",
+                       "svg1",           "taylorseer",  "teacache",    "vsa",
+                       "window",         "xattention"}));
 }
 
 TEST(Registry, TextValuesAreParsedToTheOptionsType) {

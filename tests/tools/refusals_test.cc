@@ -38,7 +38,10 @@ TEST_P(WrongArguments, AreRefused) {
 }
 
 const Wrong kWrong[] = {
-    {"NoSubcommand", {}, kUsage, "generate, edit, compare, inspect, bench, info"},
+    {"NoSubcommand",
+     {},
+     kUsage,
+     "generate, edit, video, compare, inspect, bench, sweep, tune, symbols, info"},
     {"UnknownBench", {"bench", "softmax"}, kUsage, "softmax"},
     {"BenchOfNoTokens", {"bench", "attention", "--n", "0"}, kUsage, "--n is '0'"},
     {"BenchBlock", {"bench", "attention", "--n", "64", "--block", "48"}, kUsage, "48"},

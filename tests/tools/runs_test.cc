@@ -19,7 +19,8 @@ TEST_F(CliTest, HelpAndVersion) {
   const Finished help = run({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_EQ(help.err, "");
-  for (const std::string name : {"generate", "compare", "inspect", "bench", "info"}) {
+  for (const std::string name :
+       {"generate", "compare", "inspect", "bench", "sweep", "tune", "info"}) {
     EXPECT_NE(help.out.find("\n  " + name), std::string::npos);
     const Finished sub = run({name, "--help"});
     EXPECT_EQ(sub.exit_code, 0);

@@ -306,14 +306,9 @@ Status Session::project_qkv(int layer, std::span<const Part> parts, const RopeTa
         p.out = lane.joint(out);
         return p;
       };
-      const GemmQParams pq = params(Role::kQ, q), pk = params(Role::kK, k),
-                        pv = params(Role::kV, v);
-      const Exec e = exec(std::max({backend().workspace_bytes(pq), backend().workspace_bytes(pk),
-                                    backend().workspace_bytes(pv)}));
-      lane.engine->set_exec(e);
-      FO_RETURN_IF_ERROR(backend().gemm_q(e, pv));
-      FO_RETURN_IF_ERROR(backend().gemm_q(e, pk));
-      FO_RETURN_IF_ERROR(lane.engine->project_q(layer, pq));
+      const GemmQkvParams qkv{params(Role::kQ, q), params(Role::kK, k), params(Role::kV, v)};
+      lane.engine->set_exec(exec(backend().workspace_bytes(qkv)));
+      FO_RETURN_IF_ERROR(lane.engine->project_qkv(layer, qkv));
     }
   }
   return ok_status();

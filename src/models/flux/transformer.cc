@@ -91,6 +91,8 @@ Status FluxTransformer::begin_run(Engine& engine, const RunSetup& setup) {
   run.layout.text = {0, text};
   run.layout.latents = {text, tokens};
   run.layout.output_tokens = setup.output_tokens;
+  run.layout.grid = setup.grid;
+  run.layout.token_order = setup.token_order;
   run.ids = setup.ids;
   run.rope_axes = config_.axes_dims_rope;
   for (const float sigma : setup.sigmas) run.times.push_back(kTimeScale * sigma);

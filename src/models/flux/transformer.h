@@ -26,9 +26,11 @@ struct RunSetup {
   std::vector<float> sigmas;          // one per step (without the final 0)
   std::vector<Conditioning> streams;  // 1, or 2 with classifier-free guidance
   int text_tokens = 0;
-  std::vector<PositionId> ids;  // of all tokens, text first
-  int output_tokens = 0;        // leading image tokens whose velocity is wanted
-  float guidance = 0;           // embedded guidance; used when the config has it
+  std::vector<PositionId> ids;   // of all tokens, text first
+  int output_tokens = 0;         // leading image tokens whose velocity is wanted
+  float guidance = 0;            // embedded guidance; used when the config has it
+  TokenGrid grid;                // of the image tokens; optional
+  std::vector<int> token_order;  // of the image tokens in this run; empty for the grid's own
 };
 
 class FluxTransformer {

@@ -100,6 +100,7 @@ Status HunyuanVideoTransformer::begin_run(Engine& engine, const RunSetup& setup)
   run.layout.latents = {0, latents};
   run.layout.text = {latents, latents + setup.text_tokens};
   run.layout.output_tokens = latents;
+  run.layout.grid = {setup.frames, setup.rows, setup.cols};
   run.ids = grid_positions(0, setup.frames, setup.rows, setup.cols);
   // Text is not rotated: the angle of position 0 is 0.
   run.ids.resize(size_t(run.layout.tokens()), PositionId{0, 0, 0});

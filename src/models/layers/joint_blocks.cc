@@ -37,6 +37,21 @@ Status JointTransformer::attention_inputs(Engine& engine, int layer, const Tenso
   return engine.project_qkv(layer, p);
 }
 
+// The latents half of the first block's modulated input.
+Status JointTransformer::probe_first_input(Engine& engine, int step, int stream) {
+  const Modulation& m = modulations_[size_t(stream)];
+  const TensorView modulation =
+      config_.double_layers > 0 ? m.latents[0].view() : m.single[0].view();
+  const int64_t d = config_.width();
+  const TensorView out = rows(norm_, layout_.latents);
+  FO_RETURN_IF_ERROR(
+      backend_.norm_modulate(exec_, {.x = latents(),
+                                     .scale = Modulation::chunk(modulation, step, kScale, d),
+                                     .shift = Modulation::chunk(modulation, step, kShift, d),
+                                     .out = out}));
+  return engine.probe_input(out);
+}
+
 Status JointTransformer::double_block(Engine& engine, int index, int step, int stream) {
   const DoubleBlockWeights& block = weights_.double_blocks[size_t(index)];
   const Modulation& m = modulations_[size_t(stream)];

@@ -201,7 +201,9 @@ Status JointTransformer::begin_engine(Engine& engine) {
                   .head_dim = config_.head_dim,
                   .tokens = layout_.tokens(),
                   .text_begin = layout_.text.begin,
-                  .text_end = layout_.text.end};
+                  .text_end = layout_.text.end,
+                  .grid = layout_.grid};
+  run.token_order = layout_.token_order;
   return engine.begin_run(run, std::move(layers), exec_);
 }
 
@@ -221,15 +223,20 @@ void JointTransformer::tap(const std::string& name) const {
 
 Status JointTransformer::blocks(Engine& engine, int step, int stream) {
   tap("embed");
-  for (int i = 0; i < config_.double_layers; ++i) {
-    FO_RETURN_IF_ERROR(double_block(engine, i, step, stream));
-    tap("transformer_blocks." + std::to_string(i));
+  if (engine.wants_probe()) FO_RETURN_IF_ERROR(probe_first_input(engine, step, stream));
+  const int layers = config_.double_layers + config_.single_layers;
+  for (int layer = 0;; ++layer) {
+    FO_ASSIGN_OR_RETURN(layer, engine.next_layer(layer, x_));
+    if (layer == layers) return ok_status();
+    const int single = layer - config_.double_layers;
+    if (single < 0) {
+      FO_RETURN_IF_ERROR(double_block(engine, layer, step, stream));
+      tap("transformer_blocks." + std::to_string(layer));
+    } else {
+      FO_RETURN_IF_ERROR(single_block(engine, single, step, stream));
+      tap("single_transformer_blocks." + std::to_string(single));
+    }
   }
-  for (int i = 0; i < config_.single_layers; ++i) {
-    FO_RETURN_IF_ERROR(single_block(engine, i, step, stream));
-    tap("single_transformer_blocks." + std::to_string(i));
-  }
-  return ok_status();
 }
 
 Status JointTransformer::output(int step, int stream, const TensorView& out) {

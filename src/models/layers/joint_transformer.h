@@ -27,7 +27,9 @@ struct TokenRange {
 // Where the two streams lie in the joint sequence; together they fill it.
 struct JointLayout {
   TokenRange latents, text;
-  int output_tokens = 0;  // leading latent tokens whose velocity is wanted
+  int output_tokens = 0;         // leading latent tokens whose velocity is wanted
+  TokenGrid grid;                // of the latents; optional
+  std::vector<int> token_order;  // of the latents in this run; empty for the grid's own
   int tokens() const { return latents.size() + text.size(); }
 };
 
@@ -88,6 +90,7 @@ class JointTransformer {
   Result<Tensor> embed_times(const JointRun& run) const;
   std::vector<LayerDesc> describe_layers() const;
 
+  Status probe_first_input(Engine& engine, int step, int stream);
   Status double_block(Engine& engine, int index, int step, int stream);
   Status single_block(Engine& engine, int index, int step, int stream);
   Status attention_inputs(Engine& engine, int layer, const TensorView& x, const Weight& q,

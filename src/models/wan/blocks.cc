@@ -56,11 +56,13 @@ Status WanTransformer::self_attention(Engine& engine, int index) {
                                                     .shift = chunk(kShift),
                                                     .out = norm_.view(),
                                                     .eps = static_cast<float>(config_.eps)}));
-  FO_RETURN_IF_ERROR(project(w.q, norm_, q_));
-  FO_RETURN_IF_ERROR(project(w.k, norm_, k_));
-  FO_RETURN_IF_ERROR(project(w.v, norm_, v_));
-  FO_RETURN_IF_ERROR(normalize(q_, w.norm_q, rope_.table()));
-  FO_RETURN_IF_ERROR(normalize(k_, w.norm_k, rope_.table()));
+  if (engine.wants_keys(index)) {
+    FO_RETURN_IF_ERROR(project(w.q, norm_, q_));
+    FO_RETURN_IF_ERROR(project(w.k, norm_, k_));
+    FO_RETURN_IF_ERROR(project(w.v, norm_, v_));
+    FO_RETURN_IF_ERROR(normalize(q_, w.norm_q, rope_.table()));
+    FO_RETURN_IF_ERROR(normalize(k_, w.norm_k, rope_.table()));
+  }
   FO_RETURN_IF_ERROR(engine.attention(index, {.q = q_, .k = k_, .v = v_, .out = attn_}));
 
   const bool store = engine.wants_modules(index);

@@ -221,7 +221,8 @@ Status WanTransformer::begin_run(Engine& engine, const RunSetup& setup) {
                   .head_dim = config_.attention_head_dim,
                   .tokens = tokens_,
                   .text_begin = 0,
-                  .text_end = 0};
+                  .text_end = 0,
+                  .grid = {setup.frames, setup.rows, setup.cols}};
   return engine.begin_run(run, describe_layers(), exec_);
 }
 
@@ -246,9 +247,17 @@ Status WanTransformer::forward(Engine& engine, int step, int stream, const Tenso
   backend_.set_scope("embed");
   FO_RETURN_IF_ERROR(embedder_.run(exec_, hidden, x_));
   tap("embed");
-  for (int i = 0; i < config_.num_layers; ++i) {
-    FO_RETURN_IF_ERROR(block(engine, i, step, stream));
-    tap("blocks." + std::to_string(i));
+  // TeaCache's signal in Wan is the projected time embedding, not a modulated input.
+  if (engine.wants_probe()) {
+    const TensorView times = times_.view().slice(0, step, step + 1);
+    FO_RETURN_IF_ERROR(
+        engine.probe_input(TensorView::contiguous(times.data, times.dtype, {1, 1, times.size(1)})));
+  }
+  for (int layer = 0;; ++layer) {
+    FO_ASSIGN_OR_RETURN(layer, engine.next_layer(layer, x_));
+    if (layer == config_.num_layers) break;
+    FO_RETURN_IF_ERROR(block(engine, layer, step, stream));
+    tap("blocks." + std::to_string(layer));
   }
   backend_.set_scope("output");
   FO_RETURN_IF_ERROR(

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SpargeAttn, first stage; see SpargeOptions. The rule KEEP_CDF_LT keeps less than tau, as the
+// published code does. Its second stage (skipping inside the kernel) leaves no symbols.
+#include <algorithm>
+#include <cmath>
+
+#include "flashomni/strategies.h"
+#include "strategies/mask_strategy.h"
+#include "strategies/options.h"
+#include "strategies/scratch.h"
+
+namespace flashomni {
+namespace {
+
+using strategies::PooledScratch;
+using strategies::ScratchArena;
+
+class SpargeStrategy : public strategies::MaskStrategy {
+ public:
+  explicit SpargeStrategy(const SpargeOptions& o)
+      : MaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
+  const char* name() const override { return "sparge"; }
+
+  Status begin_run(const RunInfo& run) override {
+    const BlockRange text = keep_kv(run.sequence);
+    if (o_.sink && text.size() > 0 && text.begin > 0) {
+      return unsupported(
+          "strategy sparge: sink and protect_text keep two separate column ranges "
+          "when the text comes last, wanted one of them off");
+    }
+    return MaskStrategy::begin_run(run);
+  }
+  size_t scratch_bytes(const SequenceInfo& s) const override {
+    ScratchArena arena(nullptr);
+    const PooledScratch pooled(arena, s, block_q_, block_kv_);
+    return arena.bytes();
+  }
+  Status build(const BuildContext& c, SymbolsView out) override {
+    ScratchArena arena(c.scratch);
+    const PooledScratch w(arena, c.sequence, block_q_, block_kv_);
+    FO_RETURN_IF_ERROR(
+        strategies::pooled_scores(c, {block_q_, block_kv_, o_.smooth_k, true, o_.theta_sim}, w));
+    FO_RETURN_IF_ERROR(strategies::compute_all_rows(c, w.scores, out));
+    SelectKvBlocksParams p{.scores = w.scores, .symbols = out};
+    if (o_.mode == "topk") {
+      const auto blocks = double(out.geometry.num_kv_blocks());
+      p.rule = SelectRule::kTopK;
+      p.parameter = static_cast<float>(std::max(1.0, std::floor(o_.topk * blocks)));
+    } else {
+      p.rule = SelectRule::kKeepCdfLt;
+      p.parameter = static_cast<float>(o_.tau);
+    }
+    p.keep_q = keep_q(c.sequence);
+    p.keep_kv = keep_kv(c.sequence);
+    if (o_.sink) p.keep_kv = {0, std::max(1, p.keep_kv.end)};
+    p.gate_q = w.gate_q;
+    p.gate_kv = w.gate_k;
+    return c.backend->select_kv_blocks(c.exec, p);
+  }
+
+ private:
+  SpargeOptions o_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Strategy>> make_sparge(const SpargeOptions& options) {
+  FO_RETURN_IF_ERROR(strategies::check_block_sizes(options.block_q, options.block_kv));
+  if (options.mode != "topk" && options.mode != "cdf") {
+    return invalid_argument("mode is '" + options.mode + "', wanted topk or cdf");
+  }
+  return std::unique_ptr<Strategy>(new SpargeStrategy(options));
+}
+
+}  // namespace flashomni

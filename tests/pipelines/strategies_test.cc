@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every registered strategy on the bundled model, end to end: it runs, leaves work out, says what
+// ran, and the picture is still the picture.
+#include "flashomni/strategies.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+
+#include "pipelines/metrics.h"
+#include "pipelines/text_to_image.h"
+
+namespace flashomni {
+namespace {
+
+using namespace std::string_literals;
+
+struct World {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<TextToImagePipeline> pipeline;
+};
+
+World& world() {
+  static World w = [] {
+    World made;
+    made.backend = std::move(*make_backend("cpu"));
+    auto p =
+        TextToImagePipeline::load(*made.backend, std::string(FO_SOURCE_DIR) + "/models/emoji-flux");
+    EXPECT_TRUE(p.ok()) << p.status().message();
+    made.pipeline = std::move(*p);
+    return made;
+  }();
+  return w;
+}
+
+// 64 text and 8 x 8 picture tokens, 8 steps.
+TextToImageRequest small_request() {
+  TextToImageRequest r;
+  r.prompt = "3d red apple";
+  r.seed = 5;
+  r.steps = 8;
+  r.width = r.height = 64;
+  return r;
+}
+
+Result<TextToImageResult> run(const std::string& name, const OptionMap& options,
+                              const EngineOptions& engine = {}) {
+  FO_ASSIGN_OR_RETURN(auto strategy, make_strategy(name, options));
+  return world().pipeline->generate(small_request(), std::move(strategy), engine);
+}
+
+const TextToImageResult& dense_run() {
+  static const TextToImageResult r = *run("dense", {});
+  return r;
+}
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::abs(double(a[i]) - double(b[i])));
+  }
+  return worst;
+}
+
+// Options under which something is left out of so small and short a run.
+OptionMap small_options(const StrategyInfo& info) {
+  const OptionMap wanted = {{"block_q", int64_t{32}},
+                            {"block_kv", int64_t{32}},
+                            {"schedule_steps", int64_t{0}},
+                            {"warmup", int64_t{2}},
+                            {"interval", int64_t{3}},
+                            {"tau_q", 0.9},
+                            {"tau_kv", 0.5},
+                            {"ramp", 0.0},
+                            {"window", int64_t{8}},
+                            {"patch_rows", int64_t{4}},
+                            {"patch_cols", int64_t{8}},
+                            {"tile_frames", int64_t{1}},
+                            {"coefficients", "none"s},
+                            {"S_q", 0.0},
+                            {"topk", 0.6}};
+  OptionMap out;
+  for (const OptionInfo& o : info.options) {
+    const auto it = wanted.find(o.name);
+    if (it != wanted.end()) out[o.name] = it->second;
+  }
+  if (info.name == "plan") {
+    out["plan"] = "steps 3+5+6, heads 0-2: window 0; steps 4, layers 2-4: cached; steps 5: alias"s;
+  }
+  if (info.name == "sta") {
+    for (const char* side : {"tile_rows", "tile_cols"}) out[side] = int64_t{4};
+    for (const char* side : {"window_rows", "window_cols"}) out[side] = int64_t{1};
+  }
+  if (info.name == "radial" || info.name == "svg1") out["first_frame"] = false;
+  if (info.name == "svg1") out["density"] = 0.1;
+  if (info.name == "teacache") out["threshold"] = 1.0;
+  if (info.name == "first_block") out["threshold"] = 0.5;
+  return out;
+}
+
+class StrategyRun : public ::testing::TestWithParam<std::string> {};
+
+std::vector<std::string> names() {
+  std::vector<std::string> out;
+  for (const StrategyInfo& s : list_strategies()) {
+    if (s.name != "dense") out.push_back(s.name);
+  }
+  return out;
+}
+
+// 16 x 16 picture tokens: large enough that patterns leave something out beside the text.
+TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
+  TextToImageRequest request = small_request();
+  request.width = request.height = 128;
+  static const Image dense = world().pipeline->generate(request, nullptr)->image;
+  auto strategy = make_strategy(GetParam(), small_options(*find_strategy(GetParam())));
+  ASSERT_TRUE(strategy.ok()) << strategy.status().message();
+  const auto result = world().pipeline->generate(request, std::move(*strategy));
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  const RunReport& r = result->report;
+  for (const Fallback& f : r.fallbacks) ADD_FAILURE() << f.where << ": " << f.reason;
+  EXPECT_GT(r.flops_skipped, 0.001 * r.flops_dense);
+  EXPECT_LT(r.flops_skipped, r.flops_dense);
+  EXPECT_GT(r.attention_sparsity, 0.02);
+  const double psnr = *psnr_db(result->image, dense);
+  EXPECT_GT(psnr, GetParam() == "random" ? 5.0 : 14.0);
+  std::printf("%s: attention %.3f, FLOPs %.3f, %.1f dB\n", GetParam().c_str(), r.attention_sparsity,
+              r.flops_skipped / r.flops_dense, psnr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Registry, StrategyRun, ::testing::ValuesIn(names()),
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(TokenOrder, ChangesRoundingOnly) {
+  // Nothing is left out, but the tokens lie in another order throughout the run.
+  const auto r = run("vsa", {{"sparsity", 0.0},
+                             {"tile_frames", int64_t{1}},
+                             {"block_q", int64_t{32}},
+                             {"block_kv", int64_t{32}}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_LT(largest_difference(r->latents, dense_run().latents), 1e-3);
+}
+
+TEST(TokenOrder, TilesOfOneFrameWorkWithAReference) {
+  TextToImageRequest edit = small_request();
+  edit.steps = 3;
+  edit.reference = dense_run().image;
+  auto draw = [&](int64_t frames) {
+    auto s = make_strategy("vsa", {{"tile_frames", frames}, {"sparsity", 0.0}});
+    return world().pipeline->generate(edit, std::move(*s));
+  };
+  const auto plain = world().pipeline->generate(edit, nullptr);
+  const auto tiled = draw(1);
+  ASSERT_TRUE(tiled.ok()) << tiled.status().message();
+  EXPECT_LT(largest_difference(tiled->latents, plain->latents), 1e-3);
+  EXPECT_NE(draw(2).status().message().find("reference"), std::string::npos);
+}
+
+TEST(StepSkip, SkippedStepsAreReported) {
+  const auto r = run("teacache", {{"coefficients", "none"s}, {"threshold", 1.0}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  const auto& steps = r->report.steps;
+  EXPECT_EQ(steps.front().kind, StepKind::kFull);
+  EXPECT_EQ(steps.back().kind, StepKind::kFull);
+  int skipped = 0;
+  for (const StepRecord& s : steps) {
+    const bool skip = s.kind == StepKind::kSkipModel;
+    skipped += skip;
+    for (const LayerRecord& l : s.layers) EXPECT_EQ(l.kind == LayerKind::kSkipped, skip);
+  }
+  EXPECT_GT(skipped, 0);
+  EXPECT_DOUBLE_EQ(r->report.skipped_share, skipped / 8.0);
+  EXPECT_GT(r->report.ledger.residuals, 0u);
+}
+
+TEST(StepSkip, AThresholdOfZeroIsDenseBitForBit) {
+  for (const char* name : {"teacache", "first_block"}) {
+    const auto r = run(name, {{"threshold", 0.0}});
+    ASSERT_TRUE(r.ok()) << r.status().message();
+    EXPECT_EQ(r->latents, dense_run().latents);
+    EXPECT_FALSE(r->report.fallbacks.empty());
+  }
+}
+
+TEST(StepSkip, TheFirstLayersAlwaysRun) {
+  const auto r = run("first_block", {{"threshold", 1e9},
+                                     {"first_layers", int64_t{2}},
+                                     {"last_layers", int64_t{1}},
+                                     {"warmup", int64_t{2}},
+                                     {"schedule_steps", int64_t{0}}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  const StepRecord& s = r->report.steps[4];
+  EXPECT_EQ(s.kind, StepKind::kSkipModel);
+  for (size_t i = 0; i < s.layers.size(); ++i) {
+    const size_t layer = i % 7;
+    EXPECT_EQ(s.layers[i].kind == LayerKind::kSkipped, layer >= 2 && layer < 6) << layer;
+  }
+  EXPECT_NE(
+      run("first_block", {{"first_layers", int64_t{7}}}).status().message().find("of 7 layers"),
+      std::string::npos);
+}
+
+TEST(Pab, ABroadcastComputesNoKeys) {
+  // Attention is reused in every other step inside the range, MLPs never.
+  const auto r = run("pab", {{"from", 0.25}, {"to", 0.8}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  // Steps 2..5: computed, reused, computed, reused.
+  EXPECT_DOUBLE_EQ(r->report.attention_sparsity, 2.0 / 8);
+  EXPECT_DOUBLE_EQ(r->report.gemm_q_sparsity, 2.0 / 8);
+  EXPECT_DOUBLE_EQ(r->report.gemm_o_sparsity, 2.0 / 8);
+  EXPECT_EQ(r->report.degraded_share, 0.0);
+}
+
+// What a window leaves out is remembered at the Update and added again.
+TEST(Residual, MakesUpForSkippedBlocks) {
+  const OptionMap plain = {{"window", int64_t{0}},    {"block_q", int64_t{32}},
+                           {"block_kv", int64_t{32}}, {"warmup", int64_t{2}},
+                           {"interval", int64_t{2}},  {"protect_text", false}};
+  OptionMap added = plain, forecast = plain;
+  added["residual"] = forecast["residual"] = true;
+  forecast["order"] = int64_t{1};
+  const auto without = run("window", plain), with = run("window", added),
+             ahead = run("window", forecast);
+  ASSERT_TRUE(with.ok()) << with.status().message();
+  const double a = *psnr_db(without->image, dense_run().image);
+  const double b = *psnr_db(with->image, dense_run().image);
+  const double c = *psnr_db(ahead->image, dense_run().image);
+  EXPECT_GT(b, a + 2);
+  EXPECT_GT(c, a + 2);  // a higher order is not always better over so few Updates
+  EXPECT_EQ(with->report.attention_sparsity, without->report.attention_sparsity);
+}
+
+TEST(Residual, OfNothingSkippedIsDenseBitForBit) {
+  const auto r = run("window", {{"window", int64_t{1000}},
+                                {"residual", true},
+                                {"warmup", int64_t{2}},
+                                {"interval", int64_t{2}}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_EQ(r->latents, dense_run().latents);
+}
+
+// The same residual, once through bias planes and once on the attention output.
+TEST(Residual, ProjectedAndPlannedAgree) {
+  const OptionMap blocks = {{"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
+  OptionMap projected = blocks, planned = blocks;
+  projected["window"] = int64_t{0};
+  projected["residual"] = true;
+  projected["warmup"] = int64_t{2};
+  projected["interval"] = int64_t{3};
+  // Updates at steps 1 and 4, full at 0 and 7.
+  planned["plan"] = "steps 2-3+5-6: window 0"s;
+  const auto a = run("window", projected), b = run("plan", planned);
+  ASSERT_TRUE(a.ok() && b.ok()) << b.status().message();
+  EXPECT_LT(largest_difference(a->latents, b->latents), 2e-3);
+  EXPECT_EQ(a->report.attention_sparsity, b->report.attention_sparsity);
+}
+
+TEST(Plan, OfEverythingFullIsDenseBitForBit) {
+  const auto r = run("plan", {{"plan", "full"s}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_EQ(r->latents, dense_run().latents);
+}
+
+TEST(Plan, AnAliasTakesTheFirstStreamsOutput) {
+  const auto r = run("plan", {{"plan", "steps 2-6, layers 1: alias"s}});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  const auto& layers = r->report.steps[3].layers;
+  EXPECT_EQ(layers[7 + 1].kind, LayerKind::kAliased);
+  EXPECT_EQ(layers[7 + 2].kind, LayerKind::kDense);
+  EXPECT_NE(layers[1].kind, LayerKind::kAliased);
+  EXPECT_DOUBLE_EQ(r->report.attention_sparsity, 5.0 / (8 * 14));
+  // Without guidance there is nothing to share, and the report says so.
+  TextToImageRequest alone = small_request();
+  alone.guidance = 1;
+  const auto one =
+      world().pipeline->generate(alone, std::move(*make_strategy("plan", {{"plan", "alias"s}})));
+  ASSERT_TRUE(one.ok()) << one.status().message();
+  EXPECT_EQ(one->report.attention_sparsity, 0.0);
+}
+
+TEST(TextFreeScores, RunOnTheModel) {
+  for (const std::string score : {"column_mass", "change", "forecast_error"}) {
+    OptionMap o = small_options(*find_strategy("flashomni"));
+    o["row_score"] = score;
+    o["tau_kv"] = 0.0;
+    const auto r = run("flashomni", o);
+    ASSERT_TRUE(r.ok()) << r.status().message();
+    EXPECT_GT(r->report.cached_sparsity, 0.1) << score;
+    EXPECT_GT(*psnr_db(r->image, dense_run().image), 14.0) << score;
+  }
+}
+
+TEST(Adaptive, QualityIsMonotone) {
+  double last_flops = 1, last_psnr = 0;
+  for (const double quality : {0.0, 0.3, 0.6, 0.85, 1.0}) {
+    double flops = 0, psnr = 0;
+    const std::vector<std::string> prompts = {"3d red apple", "flat ambulance"};
+    for (const std::string& prompt : prompts) {
+      TextToImageRequest request = small_request();
+      request.prompt = prompt;
+      request.steps = 16;
+      static std::map<std::string, TextToImageResult> dense_runs;
+      if (!dense_runs.count(prompt)) {
+        dense_runs[prompt] = *world().pipeline->generate(request, nullptr);
+      }
+      const TextToImageResult* dense = &dense_runs[prompt];
+      auto strategy = make_strategy(
+          "flashomni-adaptive",
+          {{"quality", quality}, {"block_q", int64_t{32}}, {"block_kv", int64_t{32}}});
+      const auto r = world().pipeline->generate(request, std::move(*strategy));
+      ASSERT_TRUE(r.ok()) << r.status().message();
+      flops += r->report.flops_skipped / r->report.flops_dense / double(prompts.size());
+      // Equal pictures have infinite PSNR.
+      const double db = std::min(100.0, *psnr_db(r->image, dense->image));
+      psnr += db / double(prompts.size());
+      if (quality == 1.0) {
+        EXPECT_EQ(r->latents, dense->latents);
+      }
+    }
+    std::printf("quality %.2f: %.3f of the FLOPs skipped, %.2f dB\n", quality, flops, psnr);
+    EXPECT_LT(flops, last_flops) << quality;
+    EXPECT_GT(psnr, last_psnr) << quality;
+    last_flops = flops;
+    last_psnr = psnr;
+  }
+}
+
+TEST(TaylorSeer, ForecastsBeatReuse) {
+  const OptionMap schedule = {{"warmup", int64_t{3}}, {"interval", int64_t{2}}};
+  OptionMap first = schedule, second = schedule;
+  first["order"] = int64_t{0};
+  second["order"] = int64_t{1};
+  const double reuse = *psnr_db(run("taylorseer", first)->image, dense_run().image);
+  const double forecast = *psnr_db(run("taylorseer", second)->image, dense_run().image);
+  EXPECT_GT(forecast, reuse);
+}
+
+}  // namespace
+}  // namespace flashomni

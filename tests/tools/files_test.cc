@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Embeddings, latents and videos: runs whose text encoders or decoder are elsewhere.
+#include <algorithm>
+
+#include "io/image.h"
+#include "io/safetensors.h"
+#include "tests/tools/cli.h"
+
+namespace flashomni::tools {
+namespace {
+
+class FilesTest : public CliTest {
+ protected:
+  // Writes an f32 tensor of small changing values for each name and shape.
+  void put_tensors(const std::string& name,
+                   const std::vector<std::pair<std::string, std::vector<int64_t>>>& wanted) {
+    std::vector<std::vector<float>> values;
+    for (const auto& [tensor, shape] : wanted) {
+      int64_t n = 1;
+      for (const int64_t d : shape) n *= d;
+      values.emplace_back();
+      for (int64_t i = 0; i < n; ++i) values.back().push_back(float((i * 37 + 11) % 101) / 50 - 1);
+    }
+    std::vector<TensorToWrite> tensors;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const auto bytes = std::as_bytes(std::span(values[i]));
+      tensors.push_back({wanted[i].first,
+                         StoredDType::kF32,
+                         wanted[i].second,
+                         {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}});
+    }
+    const Status s = write_safetensors(path(name).string(), tensors);
+    ASSERT_TRUE(s.ok()) << s.to_string();
+  }
+  std::vector<int64_t> shape_of(const std::string& name, const std::string& tensor) {
+    const auto f = SafetensorsFile::open(path(name).string());
+    EXPECT_TRUE(f.ok()) << f.status().to_string();
+    const TensorEntry* t = f.ok() ? f->find(tensor) : nullptr;
+    return t ? t->shape : std::vector<int64_t>{};
+  }
+  // A FLUX.1 folder around a tiny transformer: 4 channels, text of 24 features.
+  void put_flux(const std::string& fixture) {
+    fs::create_directories(path("flux/scheduler"));
+    write("flux/model_index.json", R"({"_class_name": "FluxPipeline"})");
+    write("flux/scheduler/scheduler_config.json", R"({"use_dynamic_shifting": true})");
+    fs::create_directory_symlink(FO_SOURCE_DIR "/tests/models/fixtures/" + fixture,
+                                 path("flux/transformer"));
+  }
+  static std::vector<std::string> joined(std::vector<std::string> a,
+                                         const std::vector<std::string>& b) {
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+  }
+};
+
+TEST_F(FilesTest, SavedEmbeddingsGiveTheSamePicture) {
+  ASSERT_EQ(run(small({"generate", "3d red apple", "--negative-prompt", "blue", "--strategy",
+                       "dense", "-o", "a.png", "--save-embeddings", "e.safetensors"}))
+                .exit_code,
+            0);
+  EXPECT_EQ(shape_of("e.safetensors", "prompt_embeds"), (std::vector<int64_t>{1, 64, 384}));
+  EXPECT_EQ(shape_of("e.safetensors", "negative_pooled_prompt_embeds"),
+            (std::vector<int64_t>{1, 384}));
+  const Finished again = run(small({"generate", "--embeddings", "e.safetensors", "--strategy",
+                                    "dense", "-o", "b.png", "--json", "b.json"}));
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_FALSE(file("a.png").empty());
+  EXPECT_EQ(file("a.png"), file("b.png"));
+  EXPECT_EQ(json("b.json")["embeddings"], "e.safetensors");
+}
+
+TEST_F(FilesTest, LatentsInAndOut) {
+  const auto dense = [&](const std::vector<std::string>& more) {
+    const Finished f = run(joined(small({"generate", "x", "--strategy", "dense"}), more));
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+  };
+  dense({"-o", "a.safetensors"});
+  EXPECT_EQ(shape_of("a.safetensors", "latents"), (std::vector<int64_t>{1, 3, 64, 64}));
+  put_tensors("noise.safetensors", {{"latents", {1, 3, 64, 64}}});
+  dense({"--latents", "noise.safetensors", "-o", "b.png"});
+  dense({"--latents", "noise.safetensors", "--seed", "9", "-o", "c.png"});
+  dense({"-o", "d.png"});
+  EXPECT_EQ(file("b.png"), file("c.png")) << "the noise of the file, whatever the seed";
+  EXPECT_NE(file("b.png"), file("d.png"));
+
+  put_tensors("other.safetensors", {{"latents", {1, 3, 32, 64}}});
+  expect_refusal(run(small({"generate", "x", "--latents", "other.safetensors"})), 1,
+                 "'latents' F32[1,3,32,64] does not fit this run, wanted [1,3,64,64]");
+}
+
+TEST_F(FilesTest, EmbeddingsAreCheckedAgainstTheModel) {
+  const auto refused = [&](int code, const std::string& message,
+                           const std::vector<std::string>& more = {}) {
+    expect_refusal(run(joined(small({"generate", "--embeddings", "e.safetensors"}), more)), code,
+                   message);
+  };
+  refused(1, "e.safetensors");
+  put_tensors("e.safetensors", {{"prompt_embeds", {1, 5, 32}}, {"pooled_prompt_embeds", {1, 384}}});
+  refused(2, "32 features in prompt_embeds and 384 in pooled_prompt_embeds, the model takes 384");
+  put_tensors("e.safetensors",
+              {{"prompt_embeds", {1, 5, 384}}, {"pooled_prompt_embeds", {1, 384}}});
+  refused(2, "lack negative_prompt_embeds");
+  refused(2, "--prompt and --embeddings are both given", {"--prompt", "x"});
+  // Without guidance one prompt is enough, of any length.
+  EXPECT_EQ(run(small({"generate", "--embeddings", "e.safetensors", "--guidance", "1"})).exit_code,
+            0);
+}
+
+TEST_F(FilesTest, AFluxFolderTakesEmbeddingsAndGivesLatents) {
+  put_flux("flux_dev");
+  put_tensors("e.safetensors", {{"prompt_embeds", {1, 7, 24}}, {"pooled_prompt_embeds", {1, 12}}});
+  const std::vector<std::string> common = {"generate", "--model", "flux",    "--width", "64",
+                                           "--height", "32",      "--steps", "4"};
+  const auto flux = [&](const std::vector<std::string>& more) { return run(joined(common, more)); };
+  expect_refusal(flux({"--prompt", "x", "-o", "l.safetensors"}), 2, "--embeddings FILE");
+  expect_refusal(flux({"--embeddings", "e.safetensors"}), 2, "latents are the result");
+
+  for (const char* strategy : {"dense", "flashomni"}) {
+    const Finished f = flux({"--embeddings", "e.safetensors", "-o", "l.safetensors", "--json",
+                             "l.json", "--strategy", strategy});
+    ASSERT_EQ(f.exit_code, 0) << f.err;
+    // 8x8 pixels a latent; 4 features of a token are one channel in patches of 2x2.
+    EXPECT_EQ(shape_of("l.safetensors", "latents"), (std::vector<int64_t>{1, 1, 4, 8}));
+    EXPECT_EQ(json("l.json")["model"]["family"], "flux");
+    EXPECT_EQ(json("l.json")["settings"]["guidance"], 3.5);
+  }
+  const Finished info = run({"info", "--model", "flux"});
+  EXPECT_EQ(info.exit_code, 0) << info.err;
+}
+
+class VideoTest : public FilesTest {
+ protected:
+  void SetUp() override {
+    put_tensors("e.safetensors", {{"prompt_embeds", {1, 6, 16}},
+                                  {"pooled_prompt_embeds", {1, 8}},
+                                  {"prompt_attention_mask", {1, 6}}});
+  }
+  Finished video(const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"video", "--model",
+                                     FO_SOURCE_DIR "/tests/models/fixtures/hunyuan_video",
+                                     "--embeddings", "e.safetensors"};
+    for (const auto& [flag, value] : {std::pair<std::string, std::string>{"--width", "64"},
+                                      {"--height", "48"},
+                                      {"--frames", "9"},
+                                      {"--steps", "4"}}) {
+      if (std::find(more.begin(), more.end(), flag) != more.end()) continue;
+      args.insert(args.end(), {flag, value});
+    }
+    return run(joined(args, more));
+  }
+};
+
+TEST_F(VideoTest, LatentsPreviewAndSheet) {
+  const Finished f = video({"--strategy", "dense", "-o", "v.safetensors", "--preview", "v.png",
+                            "--sheet", "sheet.png", "--json", "v.json"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  // 4 channels, one latent for 8x8 pixels and, after the first, 4 frames.
+  EXPECT_EQ(shape_of("v.safetensors", "latents"), (std::vector<int64_t>{1, 4, 3, 6, 8}));
+  EXPECT_NE(f.out.find("linear preview of latents, not a decoded video"), std::string::npos);
+  const auto first = load_image(path("v.png").string());
+  ASSERT_TRUE(first.ok()) << first.status().to_string();
+  EXPECT_EQ(first->width, 64);
+  EXPECT_EQ(first->height, 48);
+  EXPECT_NE(file("v.png").find("acTL"), std::string::npos);
+  const auto sheet = load_image(path("sheet.png").string());
+  ASSERT_TRUE(sheet.ok());
+  EXPECT_EQ(sheet->width, 2 * 64 + 3 * 8) << "three frames in two columns";
+  const nlohmann::json doc = json("v.json");
+  EXPECT_EQ(doc["preview"]["kind"], "linear preview of latents, not a decoded video");
+  EXPECT_EQ(doc["settings"]["frames"], 9);
+  EXPECT_EQ(doc["per_step"].size(), 4u);
+  EXPECT_EQ(doc["settings"]["guidance"], 6.0);
+
+  // The same seed gives the same bytes, and latents can be the start.
+  ASSERT_EQ(video({"--strategy", "dense", "-o", "w.safetensors"}).exit_code, 0);
+  EXPECT_EQ(file("v.safetensors"), file("w.safetensors"));
+  ASSERT_EQ(
+      video({"--strategy", "dense", "-o", "x.safetensors", "--latents", "v.safetensors"}).exit_code,
+      0);
+  EXPECT_NE(file("v.safetensors"), file("x.safetensors"));
+}
+
+TEST_F(VideoTest, RunsSparse) {
+  const Finished f = video(joined(sparse(), {"--set", "order=0", "--json", "v.json"}));
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_EQ(json("v.json")["per_step"][2]["layers"], (nlohmann::json{{"sparse", 4}}));
+  EXPECT_GT(json("v.json")["dispatch_sparsity"], 0.3);
+}
+
+TEST_F(VideoTest, WritesWebpWhereItCan) {
+  const Finished f = video({"--preview", "v.webp"});
+  if (f.exit_code == 0) {
+    EXPECT_EQ(file("v.webp").substr(8, 4), "WEBP");
+  } else {
+    expect_refusal(f, 1, "this build has no libwebp");
+  }
+}
+
+TEST_F(VideoTest, IsRefusedByName) {
+  expect_refusal(video({"--frames", "8"}), 2, "frames is 8, wanted one more than a multiple of 4");
+  expect_refusal(video({"--width", "60"}), 2, "width is 60, wanted a multiple of 8");
+  expect_refusal(video({"-o", "v.mp4"}), 2, "--out is v.mp4");
+  expect_refusal(video({"--preview", "v.gif"}), 2, "v.gif is no name of a video");
+  expect_refusal(video({"--sheet", "v.jpg"}), 2, "--sheet is v.jpg");
+  expect_refusal(run({"video", "--embeddings", "e.safetensors"}), 2, "--model is required");
+  expect_refusal(run({"video", "--model", "x"}), 2, "--embeddings is required");
+  put_tensors("e.safetensors", {{"prompt_embeds", {1, 6, 15}}, {"pooled_prompt_embeds", {1, 8}}});
+  expect_refusal(video({}), 2, "15 features in prompt_embeds");
+  EXPECT_EQ(files(), std::vector<std::string>{"e.safetensors"});
+}
+
+}  // namespace
+}  // namespace flashomni::tools
