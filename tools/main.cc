@@ -100,6 +100,8 @@ int run(int argc, char** argv) {
   add_tune(app, line);
   add_symbols(app, line);
   add_info(app, line);
+  // One only: "symbols" behind "bench" is an operation to time, not the subcommand of that name.
+  app.require_subcommand(0, 1);
   app.footer(kFooter);
 
   const std::string first = argc > 1 ? argv[1] : "";

@@ -44,7 +44,9 @@ class FlashOmniStrategy : public Strategy {
     c.features = o_.tau_q > 0 || o_.residual;
     c.order = o_.residual ? 0 : o_.order;
     c.residual = o_.residual;
-    c.measure_forecast = caches_rows() && row_score_ == RowScore::kForecastError;
+    // Both look at what the features held before the Update.
+    c.measure_forecast = caches_rows() && (row_score_ == RowScore::kForecastError ||
+                                           row_score_ == RowScore::kChange);
     c.degrade = o_.S_q > 0 && o_.tau_q > 0;
     c.degrade_density = o_.S_q;
     c.degrade_order = o_.degrade_order;

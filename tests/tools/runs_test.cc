@@ -238,7 +238,7 @@ TEST_F(CliTest, ThePresetIsBalancedUnlessOptionsAreGiven) {
 TEST_F(CliTest, WhatRanDenseIsSaid) {
   const Finished f = run(small({"generate", "x"}));
   EXPECT_EQ(f.exit_code, 0);
-  EXPECT_NE(f.err.find("ran dense: run: no Dispatch step in 2 steps"), std::string::npos) << f.err;
+  EXPECT_NE(f.err.find("ran dense: run: no Dispatch step"), std::string::npos) << f.err;
 }
 
 TEST_F(CliTest, GenerateProfilesEveryOperation) {
