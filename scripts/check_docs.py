@@ -155,6 +155,10 @@ def check_commands(path, document, help_of):
             text = help_of(())
         elif subcommand in known:
             text = help_of(()) + help_of((subcommand,))
+            rest = words[words.index(subcommand) + 1:]
+            nested = rest and re.match(r"[a-z]", rest[0])
+            if nested and re.search(rf"^  {re.escape(rest[0])}\b", help_of((subcommand,)), re.M):
+                text += help_of((subcommand, rest[0]))
         else:
             problems.append(f"{where}: flashomni {subcommand}: no such subcommand")
             continue

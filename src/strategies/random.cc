@@ -10,8 +10,8 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "strategies/options.h"
+#include "strategies/pattern_store.h"
 #include "strategies/static_pattern.h"
-#include "strategies/stored_symbols.h"
 
 namespace flashomni {
 namespace {
@@ -43,7 +43,8 @@ class RandomStrategy : public Strategy {
   // an Update on a GPU should not wait for them.
   Status begin_run(const RunInfo& run) override {
     schedule_ = strategies::UpdateSchedule(o_.schedule, run.steps);
-    prepared_.clear();
+    patterns_.clear();
+    indices_.clear();
     first_.assign(size_t(run.steps), -1);
     std::vector<Place> places;
     for (int step = 0; step < run.steps; ++step) {
@@ -63,17 +64,16 @@ class RandomStrategy : public Strategy {
                          std::to_string(g.num_q_blocks()) +
                          " rows for the text cannot be told from others to degrade");
     }
-    prepared_.resize(places.size());
+    std::vector<SparseSymbols> made(places.size());
     ThreadPool threads;
     threads.run(static_cast<int64_t>(places.size()), [&](int64_t i, int) {
-      prepared_[size_t(i)] = make(run.sequence, g, places[size_t(i)]);
+      made[size_t(i)] = make(run.sequence, g, places[size_t(i)]);
     });
+    for (SparseSymbols& symbols : made) indices_.push_back(patterns_.add(std::move(symbols)));
     return ok_status();
   }
   Status prepare(Backend& backend, const Exec& exec) override {
-    FO_RETURN_IF_ERROR(stored_.store(backend, exec, prepared_));
-    prepared_.clear();
-    return ok_status();
+    return patterns_.prepare(backend, exec);
   }
   StepKind begin_step(const StepContext& step) override { return schedule_.kind(step.step); }
 
@@ -81,11 +81,11 @@ class RandomStrategy : public Strategy {
     const auto step = size_t(c.step.step);
     const int64_t first = step < first_.size() ? first_[step] : -1;
     const int64_t i = first + int64_t{c.stream} * layers_ + c.layer;
-    if (first < 0 || i >= static_cast<int64_t>(stored_.size())) {
+    if (first < 0 || i >= static_cast<int64_t>(indices_.size())) {
       return strategies::upload_symbols(
           c, make(c.sequence, out.geometry, {c.step.step, c.layer, c.stream}), out);
     }
-    return stored_.copy(c, size_t(i), out);
+    return patterns_.put(c, indices_[size_t(i)], out);
   }
 
  private:
@@ -151,9 +151,9 @@ class RandomStrategy : public Strategy {
   strategies::UpdateSchedule schedule_;
   int layers_ = 0;
   double degrade_density_ = 0;
-  std::vector<int64_t> first_;           // by step: its first symbols in prepared_, -1 without any
-  std::vector<SparseSymbols> prepared_;  // until they are stored
-  strategies::StoredSymbols stored_;
+  std::vector<int64_t> first_;  // by step: its first entry of indices_, -1 without any
+  std::vector<int> indices_;    // into patterns_, by Update, stream and layer
+  strategies::PatternStore patterns_;
 };
 
 }  // namespace

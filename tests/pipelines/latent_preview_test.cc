@@ -6,8 +6,8 @@
 namespace flashomni {
 namespace {
 
-// Channel 0 is red and -1, +1 (deviation 1): 128 - 48 and 128 + 48. Channel 1 is green and constant.
-// There is no blue.
+// Channel 0 is red and -1, +1 (deviation 1): 128 - 48 and 128 + 48. Channel 1 is green and
+// constant. There is no blue.
 TEST(LinearPreview, IsTheDocumentedMap) {
   const auto frames = linear_preview(std::vector<float>{-1, 1, 5, 5}, {2, 1, 1, 2}, 1);
   ASSERT_TRUE(frames.ok());
