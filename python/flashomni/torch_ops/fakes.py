@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch.library import register_autograd, register_fake
 
+from ..errors import UnsupportedError
+
 
 def _words(n: int) -> int:
     return (n + 63) // 64
@@ -151,7 +153,7 @@ def _session_reuse_module(residual, gate, session, layer, site):
 
 
 def _no_gradient(ctx, *grads):
-    raise NotImplementedError(
+    raise UnsupportedError(
         "flashomni's operations are for inference and have no gradient; "
         "use torch.no_grad(), or the model without flashomni for training"
     )
