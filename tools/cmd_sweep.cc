@@ -111,7 +111,7 @@ class Sweep {
     if (failures_.contains(key)) return ok_status();
     // A dense run that fails is no config's fault.
     FO_RETURN_IF_ERROR(trials_.run_dense(point, label + ": dense").status());
-    const Status ran = trials_.run(config.choice, point, label, keep_picture).status();
+    Status ran = trials_.run(config.choice, point, label, keep_picture).status();
     if (ran.ok() || ran.code() == StatusCode::kCancelled || ran.code() == StatusCode::kIoError) {
       return ran;
     }

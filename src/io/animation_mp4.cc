@@ -25,7 +25,7 @@ std::string find_ffmpeg() {
   const char* path = std::getenv("PATH");
   std::stringstream folders(path ? path : "");
   for (std::string folder; std::getline(folders, folder, ':');) {
-    const std::string file = (folder.empty() ? "." : folder) + "/ffmpeg";
+    std::string file = (folder.empty() ? "." : folder) + "/ffmpeg";
     if (access(file.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(file)) return file;
   }
   return "";
@@ -119,7 +119,7 @@ Status save_mp4(const std::string& path, std::span<const Image> frames, int fps)
   if (pipe2(in, O_CLOEXEC) != 0) return errno_status("cannot make a pipe to ffmpeg");
   const int out = open(log.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (out < 0) {
-    const Status failed = errno_status("cannot write " + path);
+    Status failed = errno_status("cannot write " + path);
     close(in[0]);
     close(in[1]);
     return failed;

@@ -73,7 +73,7 @@ Status save_webp(const std::string& path, std::span<const Image> frames, int fps
       !WebPAnimEncoderAssemble(encoder.get(), &data)) {
     return internal_error(cannot + "libwebp: " + WebPAnimEncoderGetError(encoder.get()));
   }
-  const Status written = write_file(path, std::span<const uint8_t>(data.bytes, data.size));
+  Status written = write_file(path, std::span<const uint8_t>(data.bytes, data.size));
   WebPDataClear(&data);
   return written;
 }
