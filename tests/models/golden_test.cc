@@ -12,6 +12,7 @@
 #include "models/flux/transformer.h"
 #include "models/text/token_embedding_encoder.h"
 #include "tests/models/fixture.h"
+#include "tests/testkit/sanitized.h"
 
 namespace flashomni {
 namespace {
@@ -107,11 +108,8 @@ Backend* GoldenTest::backend_ = nullptr;
 flux::FluxTransformer* GoldenTest::model_ = nullptr;
 TokenEmbeddingEncoder* GoldenTest::encoder_ = nullptr;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // one forward pass takes a minute then, and one is enough
-#else
-constexpr bool kSanitized = false;
-#endif
+// One forward pass takes a minute in a sanitizer's build, and one is enough.
+using testing::kSanitized;
 
 TEST_F(GoldenTest, LoadsEveryTensor) {
   EXPECT_EQ(model_->parameters(), 22'855'104);

@@ -10,6 +10,7 @@
 #include "io/safetensors.h"
 #include "pipelines/metrics.h"
 #include "pipelines/text_to_image.h"
+#include "tests/testkit/sanitized.h"
 
 namespace flashomni {
 namespace {
@@ -70,11 +71,7 @@ FlashOmniOptions flashomni_options() {
 
 // Whole pictures take minutes under a sanitizer and show it nothing that the small runs below do
 // not, which go through the same code.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
+using testing::kSanitized;
 
 void expect_golden_picture(TextToImageRequest r, const std::string& file) {
   if (kSanitized) GTEST_SKIP() << "whole pictures are left to builds without sanitizers";

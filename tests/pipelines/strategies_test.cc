@@ -13,6 +13,7 @@
 
 #include "pipelines/metrics.h"
 #include "pipelines/text_to_image.h"
+#include "tests/testkit/sanitized.h"
 
 namespace flashomni {
 namespace {
@@ -36,6 +37,11 @@ World& world() {
   }();
   return w;
 }
+
+// Strategies run on small tensors and models elsewhere; what is said of pictures takes minutes a
+// sentence under a sanitizer and shows it nothing new.
+#define SKIP_WHERE_SANITIZED() \
+  if (testing::kSanitized) GTEST_SKIP() << "pictures are left to builds without sanitizers"
 
 // 64 text and 8 x 8 picture tokens, 8 steps.
 TextToImageRequest small_request() {
@@ -114,6 +120,7 @@ std::vector<std::string> names() {
 
 // 16 x 16 picture tokens: large enough that patterns leave something out beside the text.
 TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
+  SKIP_WHERE_SANITIZED();
   TextToImageRequest request = small_request();
   request.width = request.height = 128;
   static const Image dense = world().pipeline->generate(request, nullptr)->image;
@@ -140,6 +147,7 @@ INSTANTIATE_TEST_SUITE_P(Registry, StrategyRun, ::testing::ValuesIn(names()),
                          });
 
 TEST(TokenOrder, ChangesRoundingOnly) {
+  SKIP_WHERE_SANITIZED();
   // Nothing is left out, but the tokens lie in another order throughout the run.
   const auto r = run("vsa", {{"sparsity", 0.0},
                              {"tile_frames", int64_t{1}},
@@ -221,6 +229,7 @@ TEST(Pab, ABroadcastComputesNoKeys) {
 
 // What a window leaves out is remembered at the Update and added again.
 TEST(Residual, MakesUpForSkippedBlocks) {
+  SKIP_WHERE_SANITIZED();
   const OptionMap plain = {{"window", int64_t{0}},    {"block_q", int64_t{32}},
                            {"block_kv", int64_t{32}}, {"warmup", int64_t{2}},
                            {"interval", int64_t{2}},  {"protect_text", false}};
@@ -249,6 +258,7 @@ TEST(Residual, OfNothingSkippedIsDenseBitForBit) {
 
 // The same residual, once through bias planes and once on the attention output.
 TEST(Residual, ProjectedAndPlannedAgree) {
+  SKIP_WHERE_SANITIZED();
   const OptionMap blocks = {{"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
   OptionMap projected = blocks, planned = blocks;
   projected["window"] = int64_t{0};
@@ -287,6 +297,7 @@ TEST(Plan, AnAliasTakesTheFirstStreamsOutput) {
 }
 
 TEST(TextFreeScores, RunOnTheModel) {
+  SKIP_WHERE_SANITIZED();
   for (const std::string score : {"column_mass", "change", "forecast_error"}) {
     OptionMap o = small_options(*find_strategy("flashomni"));
     o["row_score"] = score;
@@ -299,6 +310,7 @@ TEST(TextFreeScores, RunOnTheModel) {
 }
 
 TEST(Adaptive, QualityIsMonotone) {
+  SKIP_WHERE_SANITIZED();
   double last_flops = 1, last_psnr = 0;
   for (const double quality : {0.0, 0.3, 0.6, 0.85, 1.0}) {
     double flops = 0, psnr = 0;
@@ -334,6 +346,7 @@ TEST(Adaptive, QualityIsMonotone) {
 }
 
 TEST(TaylorSeer, ForecastsBeatReuse) {
+  SKIP_WHERE_SANITIZED();
   const OptionMap schedule = {{"warmup", int64_t{3}}, {"interval", int64_t{2}}};
   OptionMap first = schedule, second = schedule;
   first["order"] = int64_t{0};

@@ -27,7 +27,7 @@ template <class T>
 Written tensor(std::string name, StoredDType dtype, std::vector<int64_t> shape,
                const std::vector<T>& values) {
   Bytes data(values.size() * sizeof(T));
-  std::memcpy(data.data(), values.data(), data.size());
+  if (!values.empty()) std::memcpy(data.data(), values.data(), data.size());
   return {std::move(name), dtype, std::move(shape), std::move(data)};
 }
 
