@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Pareto curves of all strategies on the bundled model: bench/pareto.json over 32 prompts. Hours on
-# two cores; interrupted, it goes on where it stopped. PROMPTS=4 for a first look.
+# Pareto curves of all strategies on the bundled model: bench/pareto.json over 32 prompts, 20 steps
+# (its warm-ups and intervals are for that). An hour or two on two cores; interrupted, it goes on
+# where it stopped. PROMPTS=4 for a first look; more prompts or configs may be added later.
 #
-#   bench/pareto.sh                 everything
-#   PROMPTS=4 bench/pareto.sh --steps 20
+#   bench/pareto.sh
+#   PROMPTS=4 bench/pareto.sh
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -14,4 +15,4 @@ out=${OUT:-out/pareto}
 mkdir -p "$out"
 head -n "${PROMPTS:-32}" bench/prompts32.txt > "$out/prompts.txt"
 "$flashomni" sweep bench/pareto.json --prompts "$out/prompts.txt" --out-dir "$out" \
-  --report "$out/pareto.html" "$@"
+  --steps 20 --report "$out/pareto.html" "$@"

@@ -4,8 +4,8 @@
 # docs/sensitivity.md: one option of flashomni changed at a time on the bundled model. Interrupted, it
 # goes on where it stopped.
 #
-#   bench/sensitivity.sh                 four prompts, the model's own number of steps
-#   bench/sensitivity.sh --steps 50 ...  further flags of flashomni sweep
+#   bench/sensitivity.sh            eight prompts, 20 steps
+#   PROMPTS=16 bench/sensitivity.sh --quiet    other numbers of prompts, further flags of sweep
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -13,6 +13,6 @@ flashomni=${FLASHOMNI:-build/release/bin/flashomni}
 out=${OUT:-out/sensitivity}
 mkdir -p "$out"
 bench/sensitivity.py config > "$out/config.json"
-[[ -s $out/prompts.txt ]] || head -n "${PROMPTS:-4}" bench/prompts16.txt > "$out/prompts.txt"
-"$flashomni" sweep "$out/config.json" --prompts "$out/prompts.txt" --out-dir "$out" --quiet "$@"
+head -n "${PROMPTS:-8}" bench/prompts16.txt > "$out/prompts.txt"
+"$flashomni" sweep "$out/config.json" --prompts "$out/prompts.txt" --out-dir "$out" --steps 20 "$@"
 bench/sensitivity.py table "$out/sweep.json" > docs/sensitivity.md
