@@ -128,7 +128,7 @@ TEST_F(LargeCheckpoint, IsRefusedWithoutBeingRead) {
 
 // Every tensor of 1 GiB once, each given back before the next: the peak is the largest tensor's.
 TEST(StreamedCheckpoint, HoldsOneTensorAtATime) {
-  if (testing::kSanitized) GTEST_SKIP() << "a sanitizer keeps memory that was given back";
+  if (testkit::kSanitized) GTEST_SKIP() << "a sanitizer keeps memory that was given back";
   TempDir dir;
   constexpr int64_t kRows = 16384;  // 128 MiB stored, 256 MiB as f32
   SKIP_UNLESS_SPARSE(put_sparse_checkpoint(dir, 2, 4, kRows));

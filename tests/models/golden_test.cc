@@ -109,7 +109,7 @@ flux::FluxTransformer* GoldenTest::model_ = nullptr;
 TokenEmbeddingEncoder* GoldenTest::encoder_ = nullptr;
 
 // One forward pass takes a minute in a sanitizer's build, and one is enough.
-using testing::kSanitized;
+using testkit::kSanitized;
 
 TEST_F(GoldenTest, LoadsEveryTensor) {
   EXPECT_EQ(model_->parameters(), 22'855'104);

@@ -71,7 +71,7 @@ FlashOmniOptions flashomni_options() {
 
 // Whole pictures take minutes under a sanitizer and show it nothing that the small runs below do
 // not, which go through the same code.
-using testing::kSanitized;
+using testkit::kSanitized;
 
 void expect_golden_picture(TextToImageRequest r, const std::string& file) {
   if (kSanitized) GTEST_SKIP() << "whole pictures are left to builds without sanitizers";

@@ -41,7 +41,7 @@ World& world() {
 // Strategies run on small tensors and models elsewhere; what is said of pictures takes minutes a
 // sentence under a sanitizer and shows it nothing new.
 #define SKIP_WHERE_SANITIZED() \
-  if (testing::kSanitized) GTEST_SKIP() << "pictures are left to builds without sanitizers"
+  if (testkit::kSanitized) GTEST_SKIP() << "pictures are left to builds without sanitizers"
 
 // 64 text and 8 x 8 picture tokens, 8 steps.
 TextToImageRequest small_request() {

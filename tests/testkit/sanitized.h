@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace flashomni::testing {
+namespace flashomni::testkit {
 
 // Whether this is a sanitizer's build: everything is many times slower there, and memory that was
 // given back stays in quarantine.
@@ -11,4 +11,4 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
-}  // namespace flashomni::testing
+}  // namespace flashomni::testkit
