@@ -116,37 +116,41 @@ class Tuner {
 
   double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
-  Status run() {
-    TuneProblem problem{.goal = goal_, .prompts = prompts_.search.size()};
-    problem.coarse = flags_.coarse.value_or(16);
+  // Settles what is searched, and refuses what is wrong with it before anything runs.
+  Status prepare() {
+    problem_.goal = goal_;
+    problem_.prompts = prompts_.search.size();
+    problem_.coarse = flags_.coarse.value_or(16);
     StrategyChoice given;
     for (const std::string& s : flags_.settings) FO_RETURN_IF_ERROR(set_option(given, s));
-    problem.axes = default_axes(info_, given.options);
+    problem_.axes = default_axes(info_, given.options);
     for (const std::string& text : flags_.axes) {
-      FO_RETURN_IF_ERROR(set_axis(info_, text, problem.axes));
+      FO_RETURN_IF_ERROR(set_axis(info_, text, problem_.axes));
     }
-    axes_ = problem.axes;
     for (const std::string& name : info_.presets) {
       const Result<OptionMap> preset = strategy_preset(info_.name, name, family_);
-      if (preset.ok()) problem.starts.emplace_back("preset " + name, *preset);
+      if (preset.ok()) problem_.starts.emplace_back("preset " + name, *preset);
     }
-    for (const auto& [name, options] : problem.starts) {
+    for (const auto& [name, options] : problem_.starts) {
       // What a preset sets beside the axes (block sizes) holds for all.
       for (const auto& [option, value] : options) base_.emplace(option, value);
     }
-    // Values of the axes are checked before anything runs.
-    for (const TuneAxis& axis : problem.axes) {
+    for (const TuneAxis& axis : problem_.axes) {
       for (const OptionValue& value : axis.values) {
         FO_RETURN_IF_ERROR(choice_of(complete({{axis.option, value}})).status());
       }
     }
-    problem.measure = [this](const OptionMap& options, size_t prompt) {
+    return ok_status();
+  }
+
+  Status run() {
+    problem_.measure = [this](const OptionMap& options, size_t prompt) {
       return measure(
           options, prompts_.search[prompt],
           "search " + std::to_string(prompt + 1) + "/" + std::to_string(prompts_.search.size()));
     };
-    problem.out_of_time = [this] { return elapsed() + check_seconds() > budget(); };
-    FO_ASSIGN_OR_RETURN(outcome_, tune_search(problem));
+    problem_.out_of_time = [this] { return elapsed() + check_seconds() > budget(); };
+    FO_ASSIGN_OR_RETURN(outcome_, tune_search(problem_));
     if (outcome_.ranking.empty()) {
       return unsupported("no settings were measured in " + fixed(budget() / 60, 1) +
                          " minutes, wanted more time (--minutes) or fewer prompts");
@@ -258,8 +262,8 @@ class Tuner {
   const std::string family_;
   Trials& trials_;
   const Clock::time_point start_;
-  std::vector<TuneAxis> axes_;
   OptionMap base_;
+  TuneProblem problem_;
   TuneOutcome outcome_;
   std::optional<size_t> chosen_;  // that reached the goal on the search's prompts
   std::vector<Check> checks_;
@@ -299,7 +303,7 @@ nlohmann::json Tuner::evidence() const {
                         {"checks", nlohmann::json::array()},
                         {"candidates", nlohmann::json::array()},
                         {"ranking", outcome_.ranking}};
-  for (const TuneAxis& axis : axes_) {
+  for (const TuneAxis& axis : problem_.axes) {
     for (const OptionValue& v : axis.values)
       doc["axes"][axis.option].push_back(flashomni::to_json(v));
   }
@@ -358,11 +362,11 @@ Status tune(const Flags& flags, const std::string& command) {
   Progress progress(flags.output.quiet);
   const std::string folder = flags.work_dir.empty() ? flags.out + ".runs" : flags.work_dir;
   FO_ASSIGN_OR_RETURN(Trials trials, Trials::open(runtime, progress, folder, base));
+  Tuner tuner(flags, goal, prompts, *info, runtime.pipeline->defaults().family, trials);
+  FO_RETURN_IF_ERROR(tuner.prepare());
   TextToImageRequest warm = base;
   warm.steps = std::min(warm.steps, kWarmUpSteps);
   FO_RETURN_IF_ERROR(runtime.pipeline->generate(warm, nullptr).status());
-
-  Tuner tuner(flags, goal, prompts, *info, runtime.pipeline->defaults().family, trials);
   const Status ran = tuner.run();
   if (!ran.ok()) {
     return Status(ran.code(), ran.message() + "; " + std::to_string(trials.all().size()) +
