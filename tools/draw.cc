@@ -31,6 +31,7 @@ nlohmann::json document(const DrawFlags& flags, const std::string& command_line,
   if (!flags.latents.empty()) doc["latents"] = flags.latents;
   doc["settings"] = request_json(request);
   if (!flags.picture.image.empty()) doc["image"] = flags.picture.image;
+  if (!flags.image_latents.empty()) doc["image_latents"] = flags.image_latents;
   doc["strategy"] = to_json(choice);
   doc["output"] = flags.out;
   doc["seconds"] = result.seconds;
@@ -63,6 +64,11 @@ Status check_flags(const DrawFlags& flags) {
   if (flags.prompt && !flags.embeddings.empty()) {
     return invalid_argument("--prompt and --embeddings are both given, wanted one of them");
   }
+  if (flags.edit && flags.picture.image.empty() == flags.image_latents.empty()) {
+    return invalid_argument(flags.image_latents.empty()
+                                ? "--image is required (or --image-latents)"
+                                : "--image and --image-latents are both given, wanted one of them");
+  }
   FO_RETURN_IF_ERROR(check_extension(flags.out));
   const std::string outputs[] = {flags.out, flags.output.json, flags.save_embeddings};
   const char* names[] = {"--out", "--json", "--save-embeddings"};
@@ -88,10 +94,15 @@ Result<TextToImageRequest> make_request(const DrawFlags& flags, const Image& pic
   FO_ASSIGN_OR_RETURN(
       TextToImageRequest request,
       flags.picture.request(flags.prompt.value_or(""), pipeline, picture, std::move(embeddings)));
+  const auto load = [&](const std::string& path) {
+    return load_latents(path, "latents", pipeline.latent_shape(request), pipeline.latent_patch());
+  };
   if (!flags.latents.empty()) {
-    FO_ASSIGN_OR_RETURN(request.noise,
-                        load_latents(flags.latents, "latents", pipeline.latent_shape(request),
-                                     pipeline.latent_patch()));
+    FO_ASSIGN_OR_RETURN(request.noise, load(flags.latents));
+  }
+  if (!flags.image_latents.empty()) {
+    FO_ASSIGN_OR_RETURN(request.reference_tokens, load(flags.image_latents));
+    FO_RETURN_IF_ERROR(pipeline.resolve(request));
   }
   return request;
 }
@@ -140,7 +151,8 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
   FO_ASSIGN_OR_RETURN(const Image picture, flags.picture.load_picture());
   FO_ASSIGN_OR_RETURN(const Runtime runtime, open_runtime(flags.model, flags.profile));
   FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
-                      flags.strategy.resolve(runtime.pipeline->defaults().family));
+                      flags.strategy.resolve(flags.edit ? runtime.pipeline->defaults().edit_family
+                                                        : runtime.pipeline->defaults().family));
   FO_ASSIGN_OR_RETURN(const TextToImageRequest request,
                       make_request(flags, picture, *runtime.pipeline));
   if (!runtime.pipeline->defaults().pixels && !is_latents_file(flags.out)) {

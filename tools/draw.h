@@ -14,6 +14,8 @@ struct DrawFlags {
   std::optional<std::string> prompt;
   std::string embeddings;       // a file in place of the prompts; empty: none
   std::string latents;          // a file with the noise to start from; empty: none
+  bool edit = false;            // a picture is required
+  std::string image_latents;    // a file with the picture to edit as latents; empty: none
   std::string save_embeddings;  // a file to write what the text encoder made; empty: none
   std::string out = "out.png";
   bool profile = false;

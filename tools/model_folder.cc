@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/model_folder.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <set>
 
+#include "models/checkpoint.h"
 #include "models/model_info.h"
 #include "tools/table.h"
 
@@ -38,37 +38,6 @@ std::string grouped(int64_t n) {
 
 std::string gigabytes(double bytes) {
   return fixed(bytes / 1e9, bytes < 1e9 ? 3 : 1) + " GB";
-}
-
-std::string few(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < std::min(names.size(), kMostNames); ++i) {
-    out += (i ? ", " : "") + names[i];
-  }
-  if (names.size() > kMostNames) {
-    out += " and " + std::to_string(names.size() - kMostNames) + " more";
-  }
-  return out;
-}
-
-// "2 missing (a, b), 1 of another shape (c [1], wanted [2])"; empty if nothing is wrong.
-std::string problems_text(const CheckpointProblems& p) {
-  std::string out;
-  auto add = [&](const std::vector<std::string>& names, const std::string& what) {
-    if (names.empty()) return;
-    out += (out.empty() ? "" : ", ") + std::to_string(names.size()) + " " + what + " (" +
-           few(names) + ")";
-  };
-  add(p.missing, "missing");
-  add(p.misshaped, "of another shape");
-  add(p.unsupported, "of a type that cannot be loaded");
-  return out;
-}
-
-Status weights_status(const std::string& folder, const CheckpointProblems& p) {
-  if (p.loads()) return ok_status();
-  return corrupt_file(folder +
-                      ": the weights cannot be loaded, tensors are wrong: " + problems_text(p));
 }
 
 json weights_json(const WeightStore& store, const CheckpointProblems& p) {
@@ -116,11 +85,9 @@ std::string weights_text(const json& w) {
   const auto names = [&](const char* key) { return w[key].get<std::vector<std::string>>(); };
   const CheckpointProblems p{names("missing"), names("unexpected"), names("misshaped"),
                              names("unsupported")};
-  out += p.loads() ? ", all tensors there" : "; " + problems_text(p);
-  if (!p.unexpected.empty()) {
-    out += "\n            " + std::to_string(p.unexpected.size()) +
-           " tensors that the model does not have (" + few(p.unexpected) + ")";
-  }
+  if (p.loads()) out += ", all tensors there";
+  const std::string wrong = p.text(kMostNames);
+  if (!wrong.empty()) out += "; " + wrong;
   for (const json& warning : w["warnings"]) out += "\n            " + warning.get<std::string>();
   return out;
 }
@@ -161,7 +128,7 @@ Result<FolderSummary> summarize_folder(Backend& backend, const std::string& fold
       if (store.ok()) {
         const CheckpointProblems problems = check_checkpoint(info.list, *store);
         m["weights"] = weights_json(*store, problems);
-        if (out.weights.ok()) out.weights = weights_status(component, problems);
+        if (out.weights.ok()) out.weights = problems.status(component, kMostNames);
       } else if (store.status().code() != StatusCode::kNotFound) {
         return store.status();
       }

@@ -136,6 +136,9 @@ class Backend {
   virtual Status select_pattern(const Exec&, const SelectPatternParams&) {
     return left_out("select_pattern");
   }
+  virtual Status keep_columns(const Exec&, const KeepColumnsParams&) {
+    return left_out("keep_columns");
+  }
   virtual Status measure_change(const Exec&, const MeasureChangeParams&) {
     return left_out("measure_change");
   }

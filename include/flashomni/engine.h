@@ -61,6 +61,10 @@ struct EngineOptions {
   // Whether layers may degrade where the strategy asks for it. A model that cannot leave out a
   // whole block (its graph is compiled once for all steps) says no.
   bool degrade = true;
+  // Whether computed rows keep every key/value block that holds reference tokens, whatever the
+  // strategy chose: they are what an edit must not forget (strategies 1.7). Their own rows may be
+  // cached like any vision row.
+  bool keep_reference = true;
   bool keep_symbols = false;  // keep a host copy of the symbols of every Update for inspection
 };
 

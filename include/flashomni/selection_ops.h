@@ -82,6 +82,13 @@ struct SelectPatternParams {
   SymbolsView symbols;
 };
 
+// Puts kv blocks back that a selector has skipped: S_s[b,h,i,j] = 1 for every j in `keep` and every
+// row with S_c = 1. Other symbols stay as they are.
+struct KeepColumnsParams {
+  BlockRange keep;
+  SymbolsView symbols;
+};
+
 // sum |x - y| and sum |y|.
 struct ChangeSums {
   double difference = 0;

@@ -45,7 +45,11 @@ struct SequenceInfo {
   int tokens = 0;
   int text_begin = 0;  // [text_begin, text_end) are text tokens; empty for models without them
   int text_end = 0;
-  TokenGrid grid;  // of the tokens outside the text range
+  // [reference_begin, reference_end): tokens of a given picture (editing). They are vision tokens
+  // behind those that are being denoised; empty for models or runs without them.
+  int reference_begin = 0;
+  int reference_end = 0;
+  TokenGrid grid;  // of the tokens outside the text range, reference included
   bool operator==(const SequenceInfo&) const = default;
 };
 
@@ -215,7 +219,7 @@ std::vector<StrategyInfo> list_strategies();
 // Unknown names answer with the known ones.
 Result<StrategyInfo> find_strategy(const std::string& name);
 // The options of a preset ("quality", "balanced") of a strategy for a model family ("flux",
-// "hunyuan_video", "wan", "emoji_flux"); families without their own preset use the strategy's.
+// "flux_kontext", "hunyuan_video", "wan", "emoji_flux"); families without their own preset use the strategy's.
 Result<OptionMap> strategy_preset(const std::string& strategy, const std::string& preset,
                                   const std::string& model_family);
 // Makes a strategy. Unknown options and values out of range fail by name; a string value is parsed

@@ -70,6 +70,7 @@ struct Engine::Impl {
   bool projected() const { return cache.project_cached && options.sparse_gemm_o; }
   StepContext context() const { return {step, run.steps, last_update}; }
   SymbolGeometry geometry() const;
+  BlockRange reference_blocks() const;
   bool refreshes(const LayerState& s) const;
   LayerAction resolve_action(int layer);
 
@@ -102,6 +103,14 @@ SymbolGeometry Engine::Impl::geometry() const {
   g.block_q = strategy->block_q();
   g.block_kv = strategy->block_kv();
   return g;
+}
+
+// The kv blocks that hold any reference token.
+BlockRange Engine::Impl::reference_blocks() const {
+  const SequenceInfo& q = run.sequence;
+  const int block = strategy->block_kv();
+  if (q.reference_end <= q.reference_begin) return {};
+  return {q.reference_begin / block, (q.reference_end + block - 1) / block};
 }
 
 // What combinations of CacheSpec mean nothing.
@@ -502,6 +511,10 @@ Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildCon
   c.k = p.k;
   c.scratch = scratch ? scratch->data() : nullptr;
   FO_RETURN_IF_ERROR(strategy->build(c, s.symbols));
+  const BlockRange reference = reference_blocks();
+  if (options.keep_reference && reference.size() > 0) {
+    FO_RETURN_IF_ERROR(backend.keep_columns(exec, {reference, s.symbols}));
+  }
   FO_RETURN_IF_ERROR(backend.plan(exec, {s.symbols, s.plan}));
   FO_RETURN_IF_ERROR(backend.count_symbols(exec, {s.symbols, &s.counts}));
   s.has_symbols = true;

@@ -148,6 +148,9 @@ Status ProfilingBackend::select_kv_share(const Exec& e, const SelectKvShareParam
 Status ProfilingBackend::select_pattern(const Exec& e, const SelectPatternParams& p) {
   return timed(e, "select_pattern", 0, [&] { return inner_.select_pattern(e, p); });
 }
+Status ProfilingBackend::keep_columns(const Exec& e, const KeepColumnsParams& p) {
+  return timed(e, "keep_columns", 0, [&] { return inner_.keep_columns(e, p); });
+}
 Status ProfilingBackend::measure_change(const Exec& e, const MeasureChangeParams& p) {
   return timed(e, "measure_change", 0, [&] { return inner_.measure_change(e, p); });
 }

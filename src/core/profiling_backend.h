@@ -99,6 +99,7 @@ class ProfilingBackend : public Backend {
   Status select_rows(const Exec& e, const SelectRowsParams& p) override;
   Status select_kv_share(const Exec& e, const SelectKvShareParams& p) override;
   Status select_pattern(const Exec& e, const SelectPatternParams& p) override;
+  Status keep_columns(const Exec& e, const KeepColumnsParams& p) override;
   Status measure_change(const Exec& e, const MeasureChangeParams& p) override;
 
  private:

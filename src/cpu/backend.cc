@@ -225,6 +225,11 @@ class CpuBackend final : public Backend {
     cpu::select_pattern(context_, p);
     return ok_status();
   }
+  Status keep_columns(const Exec&, const KeepColumnsParams& p) override {
+    FO_RETURN_IF_ERROR(check_keep_columns(p));
+    cpu::keep_columns(context_, p);
+    return ok_status();
+  }
   Status measure_change(const Exec&, const MeasureChangeParams& p) override {
     FO_RETURN_IF_ERROR(check_measure_change(p));
     cpu::measure_change(context_, p);

@@ -346,6 +346,11 @@ Status check_select_pattern(const SelectPatternParams& p) {
   return check_optional("choice", p.choice, DType::kI32, {g.batch, g.heads});
 }
 
+Status check_keep_columns(const KeepColumnsParams& p) {
+  FO_RETURN_IF_ERROR(check_symbols_given(p.symbols));
+  return check_range("keep", p.keep, p.symbols.geometry.num_kv_blocks());
+}
+
 Status check_measure_change(const MeasureChangeParams& p) {
   FO_RETURN_IF_ERROR(check_rank("x", p.x, 3));
   FO_RETURN_IF_ERROR(check_f32("x", p.x));

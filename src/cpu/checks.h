@@ -31,6 +31,7 @@ Status check_block_change(const BlockChangeParams& params);
 Status check_select_rows(const SelectRowsParams& params);
 Status check_select_kv_share(const SelectKvShareParams& params);
 Status check_select_pattern(const SelectPatternParams& params);
+Status check_keep_columns(const KeepColumnsParams& params);
 Status check_measure_change(const MeasureChangeParams& params);
 Status check_taylor_update(const TaylorUpdateParams& params);
 Status check_taylor_forecast(const TaylorForecastParams& params);

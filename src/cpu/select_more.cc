@@ -179,4 +179,16 @@ void select_pattern(const Context& context, const SelectPatternParams& params) {
   });
 }
 
+void keep_columns(const Context& context, const KeepColumnsParams& params) {
+  const SymbolGeometry& g = params.symbols.geometry;
+  const int64_t nq = g.num_q_blocks();
+  context.pool.run(int64_t{g.batch} * g.heads, [&](int64_t group, int) {
+    const uint64_t* c = params.symbols.c + group * g.c_words();
+    for_each_bit(c, nq, [&](int64_t i) {
+      uint64_t* bits = params.symbols.s + (group * nq + i) * g.s_words();
+      for (int j = params.keep.begin; j < params.keep.end; ++j) set_bit(bits, j, true);
+    });
+  });
+}
+
 }  // namespace flashomni::cpu

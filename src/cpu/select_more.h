@@ -13,5 +13,6 @@ namespace flashomni::cpu {
 void select_rows(const Context& context, void* scratch, const SelectRowsParams& params);
 void select_kv_share(const Context& context, const SelectKvShareParams& params);
 void select_pattern(const Context& context, const SelectPatternParams& params);
+void keep_columns(const Context& context, const KeepColumnsParams& params);
 
 }  // namespace flashomni::cpu

@@ -287,6 +287,10 @@ class CudaBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_select_kv_blocks(p));
     return cuda::select_kv_blocks(stream_of(exec), p);
   }
+  Status keep_columns(const Exec& exec, const KeepColumnsParams& p) override {
+    FO_RETURN_IF_ERROR(check_keep_columns(p));
+    return cuda::keep_columns(stream_of(exec), p);
+  }
   Status count_symbols(const Exec& exec, const CountSymbolsParams& p) override {
     return guarded([&]() -> Status {
       FO_RETURN_IF_ERROR(check_count_symbols(p));

@@ -271,6 +271,12 @@ Status check_copy(const CopyParams& p) {
   return same ? ok_status() : wanted("dst", p.dst.to_string(), p.src.to_string());
 }
 
+Status check_keep_columns(const KeepColumnsParams& p) {
+  if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
+  FO_RETURN_IF_ERROR(p.symbols.geometry.validate());
+  return check_range("keep", p.keep, p.symbols.geometry.num_kv_blocks());
+}
+
 Status check_count_symbols(const CountSymbolsParams& p) {
   if (!p.out) return wanted("out", "missing", "a place for the counts");
   if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");

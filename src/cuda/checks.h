@@ -32,6 +32,7 @@ Status check_activation(const ActivationParams& params);
 Status check_combine(const CombineParams& params);
 Status check_copy(const CopyParams& params);
 
+Status check_keep_columns(const KeepColumnsParams& params);
 Status check_count_symbols(const CountSymbolsParams& params);
 Status check_plan(const PlanParams& params, size_t bytes);
 Status check_workspace(const char* operation, const Exec& exec, size_t bytes);

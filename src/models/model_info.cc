@@ -2,9 +2,9 @@
 #include "models/model_info.h"
 
 #include <filesystem>
-#include <set>
 
 #include "io/json.h"
+#include "models/checkpoint.h"
 #include "models/flux/transformer.h"
 #include "models/hunyuan_video/transformer.h"
 #include "models/wan/transformer.h"
@@ -14,15 +14,6 @@ namespace {
 
 constexpr char kDouble[] = "double-stream";
 constexpr char kSingle[] = "single-stream";
-
-// The parameters that a model asks a loader for.
-template <class Model, class Config>
-Result<std::vector<Parameter>> listed(Backend& backend, const Config& config) {
-  std::vector<Parameter> list;
-  WeightLoader loader(backend, list);
-  FO_RETURN_IF_ERROR(Model::make(backend, config, loader).status());
-  return list;
-}
 
 Result<ModelInfo> flux_info(Backend& backend, const std::string& path) {
   FO_ASSIGN_OR_RETURN(const flux::FluxConfig c, flux::load_flux_config(path));
@@ -35,7 +26,7 @@ Result<ModelInfo> flux_info(Backend& backend, const std::string& path) {
   m.token_out = c.output_width();
   m.text_width = c.joint_attention_dim;
   m.guidance = c.guidance_embeds;
-  FO_ASSIGN_OR_RETURN(m.list, listed<flux::FluxTransformer>(backend, c));
+  FO_ASSIGN_OR_RETURN(m.list, parameters_of<flux::FluxTransformer>(backend, c));
   return m;
 }
 
@@ -53,7 +44,7 @@ Result<ModelInfo> hunyuan_video_info(Backend& backend, const std::string& path) 
   m.token_out = c.output_width();
   m.text_width = c.text_embed_dim;
   m.guidance = c.guidance_embeds;
-  FO_ASSIGN_OR_RETURN(m.list, listed<HunyuanVideoTransformer>(backend, c));
+  FO_ASSIGN_OR_RETURN(m.list, parameters_of<HunyuanVideoTransformer>(backend, c));
   return m;
 }
 
@@ -68,7 +59,7 @@ Result<ModelInfo> wan_info(Backend& backend, const std::string& path) {
   m.token_out = c.output_width();
   m.text_width = c.text_dim;
   m.dense_gemm_q = wan::kDenseGemmQ;
-  FO_ASSIGN_OR_RETURN(m.list, listed<wan::WanTransformer>(backend, c));
+  FO_ASSIGN_OR_RETURN(m.list, parameters_of<wan::WanTransformer>(backend, c));
   return m;
 }
 
@@ -80,16 +71,6 @@ struct Family {
 constexpr Family kFamilies[] = {{"FluxTransformer2DModel", flux_info},
                                 {"HunyuanVideoTransformer3DModel", hunyuan_video_info},
                                 {"WanTransformer3DModel", wan_info}};
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string s = "[";
-  for (size_t i = 0; i < shape.size(); ++i) s += (i ? "," : "") + std::to_string(shape[i]);
-  return s + "]";
-}
-
-bool loadable(StoredDType dtype) {
-  return dtype == StoredDType::kF32 || dtype == StoredDType::kF16 || dtype == StoredDType::kBF16;
-}
 
 }  // namespace
 
@@ -122,28 +103,6 @@ Result<ModelInfo> read_model_info(Backend& backend, const std::string& path) {
   std::string known;
   for (const std::string& c : model_classes()) known += (known.empty() ? "" : ", ") + c;
   return unsupported(file + ": model class is " + name + ", wanted one of " + known);
-}
-
-CheckpointProblems check_checkpoint(const std::vector<Parameter>& wanted,
-                                    const WeightStore& store) {
-  CheckpointProblems problems;
-  std::set<std::string> names;
-  for (const Parameter& p : wanted) {
-    names.insert(p.name);
-    const TensorEntry* e = store.find(p.name);
-    if (!e) {
-      problems.missing.push_back(p.name);
-    } else if (e->shape != p.shape) {
-      problems.misshaped.push_back(p.name + " " + shape_text(e->shape) + ", wanted " +
-                                   shape_text(p.shape));
-    } else if (!loadable(e->dtype)) {
-      problems.unsupported.push_back(p.name + " " + stored_dtype_name(e->dtype));
-    }
-  }
-  for (const TensorEntry* e : store.tensors()) {
-    if (!names.count(e->name)) problems.unexpected.push_back(e->name);
-  }
-  return problems;
 }
 
 }  // namespace flashomni

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What can be said about a transformer folder without loading it: its sizes and parameters, which
-// follow from config.json alone, and whether the weights beside it are complete, from their
-// headers.
+// follow from config.json alone. checkpoint.h compares them with the weights.
 #pragma once
 
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "io/weight_store.h"
 #include "models/weights.h"
 
 namespace flashomni {
@@ -37,16 +35,5 @@ std::vector<std::string> model_classes();
 // known ones, and for what the model's own config refuses. The backend is only asked what it
 // supports.
 Result<ModelInfo> read_model_info(Backend& backend, const std::string& path);
-
-// How a checkpoint differs from what a model loads; names only, data is not read.
-struct CheckpointProblems {
-  std::vector<std::string> missing;
-  std::vector<std::string> unexpected;
-  std::vector<std::string> misshaped;    // "x_embedder.weight [32,4], wanted [32,6]"
-  std::vector<std::string> unsupported;  // "x_embedder.weight I8", of a type that is not loaded
-  // Whether the model can be loaded: tensors that nothing asks for are only left out.
-  bool loads() const { return missing.empty() && misshaped.empty() && unsupported.empty(); }
-};
-CheckpointProblems check_checkpoint(const std::vector<Parameter>& wanted, const WeightStore& store);
 
 }  // namespace flashomni

@@ -4,12 +4,11 @@
 #pragma once
 
 #include <algorithm>
-#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "models/weights.h"
+#include "models/checkpoint.h"
 #include "pipelines/bare_transformer.h"
 
 namespace flashomni::bare {
@@ -29,9 +28,6 @@ Result<std::unique_ptr<BareTransformer>> make_hunyuan_video(Backend& backend,
                                                             const BareTransformerOptions& options);
 
 Status check_pixels(const char* name, int pixels, int multiple);
-// Calls `load` with random weights or those in the folder, as the options ask.
-Status with_loader(Backend& backend, const BareTransformerOptions& options,
-                   const std::string& folder, const std::function<Status(WeightLoader&)>& load);
 // Standard normal values, the same for the same seed.
 std::vector<float> normal_values(uint64_t seed, size_t count);
 // Denoises and collects what there is to know.
@@ -68,10 +64,13 @@ class BareModel : public BareTransformer {
     }
     FO_RETURN_IF_ERROR(check_pixels("width", o_.width, kPixelsPerToken));
     FO_RETURN_IF_ERROR(check_pixels("height", o_.height, kPixelsPerToken));
-    return with_loader(backend_, o_, folder, [&](WeightLoader& loader) -> Status {
+    if (o_.random_weights) {
+      WeightLoader loader(backend_, o_.seed);
       FO_ASSIGN_OR_RETURN(model_, Model::make(backend_, config, loader));
-      return ok_status();
-    });
+    } else {
+      FO_ASSIGN_OR_RETURN(model_, load_checkpoint<Model>(backend_, config, folder));
+    }
+    return ok_status();
   }
   // Begins the run of `setup` and denoises [1, tokens, channels] of noise.
   template <class Setup>

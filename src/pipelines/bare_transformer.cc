@@ -18,17 +18,6 @@ Status check_pixels(const char* name, int pixels, int multiple) {
                           ", wanted a positive multiple of " + std::to_string(multiple));
 }
 
-Status with_loader(Backend& backend, const BareTransformerOptions& options,
-                   const std::string& folder, const std::function<Status(WeightLoader&)>& load) {
-  if (options.random_weights) {
-    WeightLoader loader(backend, options.seed);
-    return load(loader);
-  }
-  FO_ASSIGN_OR_RETURN(const WeightStore store, WeightStore::open(folder));
-  WeightLoader loader(backend, store);
-  return load(loader);
-}
-
 std::vector<float> normal_values(uint64_t seed, size_t count) {
   Rng rng(seed);
   std::vector<float> out(count);

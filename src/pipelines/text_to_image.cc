@@ -21,6 +21,7 @@ constexpr int kFluxPatch = 2;    // latents per side of a token
 TextToImageDefaults plain_flux_defaults() {
   TextToImageDefaults d;
   d.family = "flux";
+  d.edit_family = "flux_kontext";
   d.pixels = false;
   d.width = d.height = 1024;
   d.patch = kVaePixels * kFluxPatch;
@@ -34,11 +35,12 @@ Result<TextToImageDefaults> load_defaults(const std::string& path) {
   if (!json.is_object()) return corrupt_file(path + ": not a JSON object");
   JsonFields index(json, path);
   const std::string class_name = index.text("_class_name", "");
-  if (class_name != "FluxPipeline") {
-    return unsupported(path + ": pipeline is '" + class_name + "', wanted FluxPipeline");
+  if (class_name != "FluxPipeline" && class_name != "FluxKontextPipeline") {
+    return unsupported(path + ": pipeline is '" + class_name +
+                       "', wanted FluxPipeline or FluxKontextPipeline");
   }
   TextToImageDefaults d;
-  d.family = "emoji_flux";
+  d.family = d.edit_family = "emoji_flux";
   if (!json.contains(d.family)) {
     FO_RETURN_IF_ERROR(index.status());
     return plain_flux_defaults();
@@ -201,7 +203,7 @@ Status TextToImagePipeline::check_conditioning(const TextToImageRequest& r) cons
 }
 
 Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
-  const bool edit = !r.reference.rgb.empty();
+  const bool edit = r.is_edit();
   if (r.steps == 0) r.steps = defaults_.steps;
   if (r.width == 0) r.width = defaults_.width;
   if (r.height == 0) r.height = defaults_.height;
@@ -215,12 +217,22 @@ Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
   }
   FO_RETURN_IF_ERROR(check_side("width", r.width, defaults_.patch));
   FO_RETURN_IF_ERROR(check_side("height", r.height, defaults_.patch));
-  if (edit && !defaults_.pixels) {
+  if (!r.reference.rgb.empty() && !defaults_.pixels) {
     return unsupported(
-        "pictures can be edited only by checkpoints over pixel patches: the VAE of "
-        "this one does not run here");
+        "the VAE of this checkpoint does not run here; give the picture to edit as latents "
+        "(--image-latents FILE)");
   }
-  if (edit && (r.reference.width != r.width || r.reference.height != r.height)) {
+  if (!r.reference_tokens.empty() && defaults_.pixels) {
+    return invalid_argument(
+        "the latents of this checkpoint are pixels; give the picture to edit itself (--image "
+        "FILE)");
+  }
+  const auto values = static_cast<size_t>(latent_shape(r).values());
+  if (!r.reference_tokens.empty() && r.reference_tokens.size() != values) {
+    return invalid_argument("the reference has " + std::to_string(r.reference_tokens.size()) +
+                            " values, wanted the " + std::to_string(values) + " of the run's size");
+  }
+  if (!r.reference.rgb.empty() && (r.reference.width != r.width || r.reference.height != r.height)) {
     return invalid_argument("the reference picture is " + std::to_string(r.reference.width) + "x" +
                             std::to_string(r.reference.height) + ", wanted " +
                             std::to_string(r.width) + "x" + std::to_string(r.height));
@@ -233,7 +245,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
                                                         const EngineOptions& options,
                                                         const ProgressCallback& progress) {
   FO_RETURN_IF_ERROR(resolve(request));
-  const bool edit = !request.reference.rgb.empty();
+  const bool edit = request.is_edit();
   const bool guided = is_guided(request);
   const int rows = request.height / defaults_.patch, cols = request.width / defaults_.patch;
   const int tokens = rows * cols;
@@ -279,8 +291,10 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   // The model's input: the noisy tokens, then the reference's (never noised).
   std::vector<float> input = request.noise;
   if (edit) {
-    const std::vector<float> patches = image_to_patches(request.reference, defaults_.patch);
-    input.insert(input.end(), patches.begin(), patches.end());
+    const std::vector<float> tokens_of_it =
+        defaults_.pixels ? image_to_patches(request.reference, defaults_.patch)
+                         : std::move(request.reference_tokens);
+    input.insert(input.end(), tokens_of_it.begin(), tokens_of_it.end());
   }
   input = to_order(setup.token_order, input, size_t(channels));
   const int64_t input_tokens = edit ? 2 * tokens : tokens;

@@ -21,7 +21,8 @@ namespace flashomni {
 
 // What is known of a text-to-image checkpoint before a run.
 struct TextToImageDefaults {
-  std::string family;  // "emoji_flux" or "flux": names the presets
+  std::string family;       // "emoji_flux" or "flux": names the presets
+  std::string edit_family;  // of an edit: "emoji_flux" or "flux_kontext"
   // Latents are pixels and the text encoder runs here, as in the bundled model. Without it prompts
   // come as embeddings and latents are the result (FLUX.1: 2x2 patches of a VAE's latents, one of
   // which stands for 8x8 pixels).
@@ -43,7 +44,11 @@ struct TextToImageRequest {
   double guidance = -1;  // below 0: the model's default; 1: no second stream
   int width = 0;         // 0: the model's default
   int height = 0;
-  Image reference;           // editing: a clean picture appended to the sequence; empty for none
+  // Editing: a clean picture of the run's size, whose tokens are appended to the sequence; as pixels
+  // where latents are pixels, otherwise as its packed latents [tokens, channels]. Empty for none.
+  Image reference;
+  std::vector<float> reference_tokens;
+  bool is_edit() const { return !reference.rgb.empty() || !reference_tokens.empty(); }
   std::vector<float> noise;  // [tokens, channels]; empty: of torch_randn(seed)
 };
 

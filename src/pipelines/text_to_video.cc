@@ -91,10 +91,13 @@ Status TextToVideoPipeline::check_embeddings(const TextToVideoRequest& r) const 
   FO_RETURN_IF_ERROR(check(*r.embeddings.negative, "negative_"));
   FO_ASSIGN_OR_RETURN(const auto prompt, conditioning(r.embeddings.prompt));
   FO_ASSIGN_OR_RETURN(const auto negative, conditioning(*r.embeddings.negative));
-  if (prompt.encoder_hidden_states.size() != negative.encoder_hidden_states.size()) {
-    return unsupported("the prompt and the negative prompt have different numbers of valid tokens");
-  }
-  return ok_status();
+  const auto tokens = [&](const hunyuan_video::Conditioning& e) {
+    return e.encoder_hidden_states.size() / static_cast<size_t>(c.text_embed_dim);
+  };
+  if (tokens(prompt) == tokens(negative)) return ok_status();
+  return unsupported("the prompt has " + std::to_string(tokens(prompt)) +
+                     " valid tokens and the negative prompt " + std::to_string(tokens(negative)) +
+                     ", wanted the same number");
 }
 
 Status TextToVideoPipeline::resolve(TextToVideoRequest& r) const {

@@ -55,6 +55,8 @@ std::vector<Preset> make_presets() {
   const OptionMap flux = {{"tau_q", 0.5},       {"tau_kv", 0.15},      {"ramp", 2.0},
                           {"order", Int{2}},    {"S_q", 0.0},          {"warmup", Int{8}},
                           {"interval", Int{5}}, {"block_q", Int{128}}, {"block_kv", Int{128}}};
+  // Editing: a first-order forecast is enough for tokens that hardly change (strategies 1.7).
+  const OptionMap kontext = with(flux, {{"order", Int{1}}});
   const OptionMap hunyuan = with(flux, {{"tau_kv", 0.05},
                                         {"ramp", 1.7},
                                         {"order", Int{1}},
@@ -81,6 +83,8 @@ std::vector<Preset> make_presets() {
       {"flashomni", "fast", "emoji_flux", emoji_fast},
       {"flashomni", "quality", "flux", flux},
       {"flashomni", "balanced", "flux", with(flux, degrade)},
+      {"flashomni", "quality", "flux_kontext", kontext},
+      {"flashomni", "balanced", "flux_kontext", with(kontext, degrade)},
       {"flashomni", "quality", "hunyuan_video", hunyuan},
       {"flashomni", "balanced", "hunyuan_video", with(hunyuan, degrade)},
       {"draft", "balanced", "emoji_flux", patches},

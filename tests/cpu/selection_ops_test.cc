@@ -263,6 +263,45 @@ TEST(SelectionOps, PatternSelectionMatchesTheOracle) {
   }
 }
 
+// Worked by hand, then against a loop over single symbols at sizes around a word.
+TEST(SelectionOps, KeepColumnsPutsBlocksBack) {
+  Backend& backend = cpu_backend();
+  SparseSymbols hand(geometry_of(1, 3, 4));
+  hand.set_c(0, 0, 1, false);  // cached: stays without blocks
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 4; ++j) hand.set_s(0, 0, i, j, i != 1 && j == 0);
+  }
+  ASSERT_TRUE(backend.keep_columns({}, {{2, 4}, hand.view()}).ok());
+  const bool want[3][4] = {{1, 0, 1, 1}, {0, 0, 0, 0}, {1, 0, 1, 1}};
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 4; ++j) EXPECT_EQ(hand.s(0, 0, i, j), want[i][j]) << i << ", " << j;
+  }
+  Rng rng(29);
+  for (const int nkv : {1, 63, 64, 65, 128, 130}) {
+    SparseSymbols symbols(geometry_of(3, 5, nkv));
+    for (int h = 0; h < 3; ++h) {
+      for (int i = 0; i < 5; ++i) {
+        symbols.set_c(0, h, i, rng.coin(0.7));
+        for (int j = 0; j < nkv; ++j) symbols.set_s(0, h, i, j, rng.coin(0.3));
+      }
+    }
+    symbols.repair();
+    const SparseSymbols before = symbols;
+    const int begin = rng.range(0, nkv), end = rng.range(begin, nkv);
+    ASSERT_TRUE(backend.keep_columns({}, {{begin, end}, symbols.view()}).ok());
+    EXPECT_TRUE(symbols.validate().ok());
+    for (int h = 0; h < 3; ++h) {
+      for (int i = 0; i < 5; ++i) {
+        EXPECT_EQ(symbols.c(0, h, i), before.c(0, h, i));
+        for (int j = 0; j < nkv; ++j) {
+          const bool kept = before.c(0, h, i) && j >= begin && j < end;
+          EXPECT_EQ(symbols.s(0, h, i, j), before.s(0, h, i, j) || kept);
+        }
+      }
+    }
+  }
+}
+
 TEST(SelectionOps, AreRefusedByName) {
   Backend& backend = cpu_backend();
   std::vector<float> x(64 * 4);
@@ -286,6 +325,9 @@ TEST(SelectionOps, AreRefusedByName) {
   EXPECT_NE(message(backend.select_pattern({}, {.scores = z, .symbols = symbols.view()}))
                 .find("patterns"),
             std::string::npos);
+  EXPECT_NE(message(backend.keep_columns({}, {{0, 3}, symbols.view()})).find("keep"),
+            std::string::npos);
+  EXPECT_NE(message(backend.keep_columns({}, {{0, 1}, {}})).find("symbols"), std::string::npos);
   MeasureChangeParams m{.x = TensorView::contiguous(x.data(), kF32, {1, 4, 4})};
   m.y = m.x;
   EXPECT_NE(message(backend.measure_change({}, m)).find("sums"), std::string::npos);

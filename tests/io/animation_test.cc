@@ -192,6 +192,50 @@ TEST_F(Mp4, FfmpegGetsEvenFrames) {
   EXPECT_EQ(get_file(dir_ / "stdin"), want);
 }
 
+// Output of a shell command.
+std::string output_of(const std::string& command) {
+  std::string out;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return out;
+  char bytes[256];
+  for (size_t n; (n = fread(bytes, 1, sizeof(bytes), pipe)) > 0;) out.append(bytes, n);
+  return pclose(pipe) == 0 ? out : "failed: " + out;
+}
+
+// The real programs, where they are: what ffprobe finds in the file is what went in.
+TEST(RealFfmpeg, WritesFramesSizeAndRate) {
+  if (output_of("command -v ffmpeg && command -v ffprobe").starts_with("failed")) {
+    GTEST_SKIP() << "MP4 IS NOT TESTED AGAINST FFMPEG: there is no ffmpeg and ffprobe in PATH";
+  }
+  TempDir dir;
+  // Grey levels far apart, so that a lost, doubled or swapped frame is seen through the codec. An
+  // odd size, which H.264 does not have.
+  const std::vector<int> levels = {20, 230, 90, 160, 55};
+  std::vector<Image> frames;
+  for (const int level : levels) {
+    frames.push_back({33, 17, std::vector<uint8_t>(33 * 17 * 3, uint8_t(level))});
+  }
+  const std::string path = dir / "a b.mp4";
+  const Status saved = save_mp4(path, frames, 12);
+  ASSERT_TRUE(saved.ok()) << saved.message();
+  EXPECT_EQ(dir.names(), std::vector<std::string>{"a b.mp4"});
+  EXPECT_EQ(output_of("ffprobe -v error -count_frames -select_streams v -show_entries stream="
+                      "codec_name,width,height,pix_fmt,r_frame_rate,nb_read_frames -of "
+                      "default=noprint_wrappers=1 '" +
+                      path + "'"),
+            "codec_name=h264\nwidth=34\nheight=18\npix_fmt=yuv420p\nr_frame_rate=12/1\n"
+            "nb_read_frames=5\n");
+  const std::string pixels =
+      output_of("ffmpeg -v error -i '" + path + "' -f rawvideo -pix_fmt rgb24 pipe:1");
+  ASSERT_EQ(pixels.size(), levels.size() * 34 * 18 * 3);
+  for (size_t f = 0; f < levels.size(); ++f) {
+    for (size_t i = 0; i < 34 * 18 * 3; ++i) {
+      const int seen = static_cast<unsigned char>(pixels[f * 34 * 18 * 3 + i]);
+      ASSERT_NEAR(seen, levels[f], 4) << "frame " << f << ", byte " << i;
+    }
+  }
+}
+
 TEST_F(Mp4, AFailingFfmpegIsNamed) {
   put_program("echo first >&2\necho 'Unknown encoder libx264' >&2\nexit 3\n");
   // More than a pipe holds: the program ends while it is still written to.

@@ -37,8 +37,18 @@ std::vector<float> sigmas() {
 struct Model {
   int64_t tokens = 0, channels = 0, streams = 1;
   std::function<Status(Engine&)> begin_run;
+  std::function<Status(Engine&, int)> begin_one_step;  // a run of that step alone
   std::function<Status(Engine&, int, int, const TensorView&, const TensorView&)> forward;
 };
+
+// When each step is: what models precompute their modulations from.
+template <class Setup>
+std::vector<float>& times_of(Setup& setup) {
+  return setup.sigmas;
+}
+std::vector<float>& times_of(wan::RunSetup& setup) {
+  return setup.timesteps;
+}
 
 int input_width(const flux::FluxConfig& c) {
   return c.in_channels;
@@ -57,6 +67,11 @@ Model bind_model(Backend& backend, const std::string& folder, Setup setup, int64
   m.channels = input_width(model->config());
   m.streams = int64_t(setup.streams.size());
   m.begin_run = [model, setup](Engine& engine) { return model->begin_run(engine, setup); };
+  m.begin_one_step = [model, setup](Engine& engine, int step) {
+    Setup one = setup;
+    times_of(one) = {times_of(one)[size_t(step)]};
+    return model->begin_run(engine, one);
+  };
   m.forward = [model](Engine& engine, int step, int stream, const TensorView& x,
                       const TensorView& out) {
     return model->forward(engine, step, stream, x, out);
@@ -195,6 +210,41 @@ TEST_P(SparseRuns, Degrades) {
   const Outcome sparse = denoise(*backend_, model_, &chosen);
   EXPECT_GT(sparse.report.degraded_share, 0.3);
   EXPECT_LT(relative_error(sparse.latents, dense.latents), 1.0);
+}
+
+// What is computed once for a whole run (the modulations of all steps, the refined text of all
+// steps, the keys and values of the prompt) has the bits of what each step would compute alone.
+TEST_P(SparseRuns, PrecomputingChangesNoBit) {
+  const std::vector<float> x = wave(size_t(model_.tokens * model_.channels), 5);
+  const auto evaluate = [&](Engine& engine, int engine_step, int model_step, int stream) {
+    std::vector<float> in = x, out(x.size());
+    engine.begin_stream(stream);
+    const Status s =
+        model_.forward(engine, model_step, stream, view_of(in, {1, model_.tokens, model_.channels}),
+                       view_of(out, {1, model_.tokens, model_.channels}));
+    EXPECT_TRUE(s.ok()) << "step " << engine_step << ": " << s.message();
+    return out;
+  };
+  std::vector<std::vector<float>> all;
+  Engine engine(*backend_, nullptr);
+  ASSERT_TRUE(model_.begin_run(engine).ok());
+  for (int step = 0; step < kSteps; ++step) {
+    ASSERT_TRUE(engine.begin_step(step).ok());
+    for (int stream = 0; stream < model_.streams; ++stream) {
+      all.push_back(evaluate(engine, step, step, stream));
+    }
+    ASSERT_TRUE(engine.end_step().ok());
+  }
+  size_t at = 0;
+  for (int step = 0; step < kSteps; ++step) {
+    Engine alone(*backend_, nullptr);
+    ASSERT_TRUE(model_.begin_one_step(alone, step).ok());
+    ASSERT_TRUE(alone.begin_step(0).ok());
+    for (int stream = 0; stream < model_.streams; ++stream) {
+      EXPECT_EQ(evaluate(alone, step, 0, stream), all[at++]) << "step " << step;
+    }
+  }
+  EXPECT_NE(all.front(), all.back()) << "the steps differ";
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SparseRuns,

@@ -3,6 +3,7 @@
 // Wan against diffusers, block by block, and what it refuses.
 #include <gtest/gtest.h>
 
+#include "core/profiling_backend.h"
 #include "flashomni/backend.h"
 #include "models/wan/transformer.h"
 #include "tests/models/fixture.h"
@@ -105,6 +106,34 @@ TEST_F(Wan, TwoPrompts) {
 // Patches of 2x1x2, RoPE axes of unequal size, no norm before the cross-attention, in shards.
 TEST_F(Wan, PatchesAndShards) {
   compare("wan_patches");
+}
+
+// Keys and values of the prompt are made when a run begins: a block of a step projects four times
+// (self-attention's Q, K and V, cross-attention's Q), for all of its steps.
+TEST_F(Wan, TextKeysAreMadeOnce) {
+  ProfilingBackend counting(*backend_);
+  auto model = WanTransformer::load(counting, fixture_folder("wan"));
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const Fixture fixture("wan");
+  const RunSetup setup = setup_of(fixture, (*model)->config().patch);
+  Engine engine(counting, nullptr);
+  const auto projections = [&](const std::string& scope) {
+    int64_t calls = 0;
+    for (const ProfileRow& r : counting.rows()) {
+      if (r.op == "gemm_q" && (scope.empty() || r.scope == scope)) calls += r.calls;
+    }
+    return calls;
+  };
+  counting.clear();
+  ASSERT_TRUE((*model)->begin_run(engine, setup).ok());
+  const int64_t layers = (*model)->config().num_layers, streams = int64_t(setup.streams.size());
+  EXPECT_EQ(projections(""), 2 * layers * streams) << "K and V of every block and prompt";
+  counting.clear();
+  evaluate(**model, engine, fixture, setup, 0);
+  evaluate(**model, engine, fixture, setup, 1);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    EXPECT_EQ(projections("blocks." + std::to_string(layer)), 2 * 4);
+  }
 }
 
 // A query projection that cannot follow the symbols is reported, and everything else still does.

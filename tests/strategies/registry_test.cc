@@ -61,7 +61,7 @@ TEST(Registry, RefusesByName) {
 
 TEST(Presets, ExistForEveryFamilyThatNamesThem) {
   for (const char* preset : {"quality", "balanced"}) {
-    for (const char* family : {"emoji_flux", "flux", "hunyuan_video", "wan"}) {
+    for (const char* family : {"emoji_flux", "flux", "flux_kontext", "hunyuan_video", "wan"}) {
       const auto options = strategy_preset("flashomni", preset, family);
       ASSERT_TRUE(options.ok()) << preset << " " << family << ": " << options.status().message();
       EXPECT_TRUE(make_strategy("flashomni", *options).ok());

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +43,8 @@ struct Finished {
   int signal = 0;
   std::string out;
   std::string err;
+  uint64_t peak_bytes = 0;  // largest resident size
+  uint64_t bytes_read = 0;  // by read() and its like; 0: this system does not tell
 };
 
 // Arguments behind other arguments.
@@ -132,8 +135,16 @@ class CliTest : public ::testing::Test {
 
   Finished finish() {
     read_until([](const Finished&) { return false; });
+    // What it read is known only until it is waited for.
+    siginfo_t ended{};
+    EXPECT_EQ(waitid(P_PID, id_t(running_), &ended, WEXITED | WNOWAIT), 0);
+    std::ifstream io("/proc/" + std::to_string(running_) + "/io");
+    std::string key;
+    if (io >> key && key == "rchar:") io >> finished_.bytes_read;
     int status = 0;
-    EXPECT_EQ(waitpid(running_, &status, 0), running_);
+    rusage usage{};
+    EXPECT_EQ(wait4(running_, &status, 0, &usage), running_);
+    finished_.peak_bytes = uint64_t(usage.ru_maxrss) * 1024;
     running_ = -1;
     if (WIFEXITED(status)) finished_.exit_code = WEXITSTATUS(status);
     if (WIFSIGNALED(status)) finished_.signal = WTERMSIG(status);

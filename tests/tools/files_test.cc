@@ -2,6 +2,8 @@
 //
 // Embeddings, latents and videos: runs whose text encoders or decoder are elsewhere.
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 
 #include "io/image.h"
 #include "io/safetensors.h"
@@ -129,6 +131,48 @@ TEST_F(FilesTest, AFluxFolderTakesEmbeddingsAndGivesLatents) {
   EXPECT_EQ(info.exit_code, 0) << info.err;
 }
 
+// FLUX.1 Kontext: the picture to edit comes as latents of the run's size.
+TEST_F(FilesTest, AKontextFolderEditsLatents) {
+  put_flux("flux_dev");
+  write("flux/model_index.json", R"({"_class_name": "FluxKontextPipeline"})");
+  put_tensors("e.safetensors", {{"prompt_embeds", {1, 7, 24}}, {"pooled_prompt_embeds", {1, 12}}});
+  put_tensors("in.safetensors", {{"latents", {1, 1, 16, 32}}});
+  const auto edit = [&](const std::vector<std::string>& more) {
+    return run(joined({"edit", "--model", "flux", "--embeddings", "e.safetensors", "--width", "256",
+                       "--height", "128", "--steps", "4", "-o", "out.safetensors"},
+                      more));
+  };
+  const std::vector<std::string> dense = {"--image-latents", "in.safetensors", "--strategy",
+                                          "dense"};
+  const Finished f = edit(joined(dense, {"--json", "a.json"}));
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_EQ(shape_of("out.safetensors", "latents"), (std::vector<int64_t>{1, 1, 16, 32}));
+  EXPECT_EQ(json("a.json")["image_latents"], "in.safetensors");
+  const std::string first = file("out.safetensors");
+  // Another picture gives another result, and none of them is that of no picture.
+  std::vector<float> grey(16 * 32, 0.5f);
+  const auto bytes = std::as_bytes(std::span(grey));
+  const TensorToWrite other[] = {
+      {"latents", StoredDType::kF32, {1, 1, 16, 32},
+       {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}}};
+  ASSERT_TRUE(write_safetensors(path("in.safetensors").string(), other).ok());
+  ASSERT_EQ(edit(dense).exit_code, 0);
+  EXPECT_NE(file("out.safetensors"), first);
+
+  const Finished sparse = edit({"--image-latents", "in.safetensors", "--json", "b.json", "--preset",
+                                "quality", "--set", "warmup=1", "--set", "schedule_steps=0", "--set",
+                                "block_q=32", "--set", "block_kv=32", "--set", "ramp=0"});
+  ASSERT_EQ(sparse.exit_code, 0) << sparse.err;
+  EXPECT_EQ(json("b.json")["strategy"]["options"]["order"], 1) << "the preset for edits";
+  EXPECT_GT(json("b.json")["dispatch_sparsity"], 0);
+
+  expect_refusal(edit({}), 2, "--image is required (or --image-latents)");
+  expect_refusal(edit(joined(dense, {"--image", "x.png"})), 2, "both given");
+  put_tensors("in.safetensors", {{"latents", {1, 1, 16, 16}}});
+  expect_refusal(edit(dense), 1, "does not fit this run, wanted [1,1,16,32]");
+  expect_refusal(run(small({"edit", "x", "--image-latents", "in.safetensors"})), 1, "wanted");
+}
+
 class VideoTest : public FilesTest {
  protected:
   void SetUp() override {
@@ -195,6 +239,86 @@ TEST_F(VideoTest, WritesWebpWhereItCan) {
   } else {
     expect_refusal(f, 1, "this build has no libwebp");
   }
+}
+
+// The whole way with the real programs: three latent frames, six a second.
+TEST_F(VideoTest, WritesMp4WhereFfmpegIs) {
+  if (std::system("command -v ffmpeg ffprobe > /dev/null") != 0) {
+    expect_refusal(video({"--preview", "v.mp4"}), 1, "there is no ffmpeg program in PATH");
+    GTEST_SKIP() << "MP4 IS NOT TESTED: there is no ffmpeg and ffprobe in PATH";
+  }
+  const Finished f = video({"--preview", "v.mp4", "--strategy", "dense"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const std::string command =
+      "ffprobe -v error -count_frames -show_entries "
+      "stream=codec_name,width,height,r_frame_rate,nb_read_frames -of csv=p=0 '" +
+      path("v.mp4").string() + "' > '" + path("probe").string() + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  EXPECT_EQ(file("probe"), "h264,64,48,6/1,3\n");
+}
+
+// A transformer without embedded guidance: two prompts, evaluated one after the other.
+class GuidedVideoTest : public VideoTest {
+ protected:
+  void SetUp() override {
+    const fs::path fixture = FO_SOURCE_DIR "/tests/models/fixtures/hunyuan_video";
+    fs::create_directory(path("hv"));
+    fs::create_symlink(fixture / "diffusion_pytorch_model.safetensors",
+                       path("hv/diffusion_pytorch_model.safetensors"));
+    auto config = read_json_file((fixture / "config.json").string());
+    ASSERT_TRUE(config.ok());
+    (*config)["guidance_embeds"] = false;
+    write("hv/config.json", config->dump());
+  }
+  // Prompts of `tokens` states of which the first `valid` count.
+  void put_prompts(std::array<int, 2> tokens, std::array<int, 2> valid) {
+    std::vector<std::vector<float>> values;
+    std::vector<TensorToWrite> tensors;
+    values.reserve(6);
+    for (size_t p = 0; p < 2; ++p) {
+      const std::string prefix = p ? "negative_" : "";
+      const auto add = [&](const char* name, std::vector<int64_t> shape, auto&& value) {
+        values.emplace_back();
+        for (int64_t i = 0; i < shape.back() * shape[shape.size() - 2]; ++i) {
+          values.back().push_back(float(value(i)));
+        }
+        const auto bytes = std::as_bytes(std::span(values.back()));
+        tensors.push_back({prefix + name,
+                           StoredDType::kF32,
+                           std::move(shape),
+                           {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}});
+      };
+      const auto wave = [&](int64_t i) { return double((i * 37 + 11 * int64_t(p)) % 101) / 50 - 1; };
+      add("prompt_embeds", {1, tokens[p], 16}, wave);
+      add("pooled_prompt_embeds", {1, 8}, wave);
+      add("prompt_attention_mask", {1, tokens[p]}, [&](int64_t i) { return i < valid[p]; });
+    }
+    const Status s = write_safetensors(path("e.safetensors").string(), tensors);
+    ASSERT_TRUE(s.ok()) << s.to_string();
+  }
+  Finished guided() {
+    return run({"video", "--model", "hv", "--embeddings", "e.safetensors", "--width", "64",
+                "--height", "48", "--frames", "9", "--steps", "3", "--guidance", "4", "--strategy",
+                "dense", "-o", "v.safetensors"});
+  }
+};
+
+TEST_F(GuidedVideoTest, PromptsOfEqualValidLength) {
+  put_prompts({6, 9}, {4, 4});
+  const Finished f = guided();
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const std::string padded = file("v.safetensors");
+  // What is masked does not count: the same without any padding.
+  put_prompts({4, 4}, {4, 4});
+  ASSERT_EQ(guided().exit_code, 0);
+  EXPECT_EQ(file("v.safetensors"), padded);
+}
+
+TEST_F(GuidedVideoTest, PromptsOfUnequalValidLengthAreRefused) {
+  put_prompts({6, 6}, {6, 4});
+  expect_refusal(guided(), 1,
+                 "the prompt has 6 valid tokens and the negative prompt 4, wanted the same number");
+  EXPECT_EQ(files(), (std::vector<std::string>{"e.safetensors", "hv"}));
 }
 
 TEST_F(VideoTest, IsRefusedByName) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/flux/transformer.h"
 
+#include "models/checkpoint.h"
+
 namespace flashomni::flux {
 namespace {
 
@@ -25,9 +27,7 @@ FluxTransformer::FluxTransformer(Backend& backend)
 Result<std::unique_ptr<FluxTransformer>> FluxTransformer::load(Backend& backend,
                                                                const std::string& folder) {
   FO_ASSIGN_OR_RETURN(const FluxConfig config, load_flux_config(folder + "/config.json"));
-  FO_ASSIGN_OR_RETURN(const WeightStore store, WeightStore::open(folder));
-  WeightLoader loader(backend, store);
-  return make(backend, config, loader);
+  return load_checkpoint<FluxTransformer>(backend, config, folder);
 }
 
 Result<std::unique_ptr<FluxTransformer>> FluxTransformer::make(Backend& backend,

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "models/checkpoint.h"
+
 namespace flashomni::hunyuan_video {
 namespace {
 
@@ -47,9 +49,7 @@ Result<std::unique_ptr<HunyuanVideoTransformer>> HunyuanVideoTransformer::load(
     Backend& backend, const std::string& folder) {
   FO_ASSIGN_OR_RETURN(const HunyuanVideoConfig config,
                       load_hunyuan_video_config(folder + "/config.json"));
-  FO_ASSIGN_OR_RETURN(const WeightStore store, WeightStore::open(folder));
-  WeightLoader loader(backend, store);
-  return make(backend, config, loader);
+  return load_checkpoint<HunyuanVideoTransformer>(backend, config, folder);
 }
 
 Result<std::unique_ptr<HunyuanVideoTransformer>> HunyuanVideoTransformer::make(

@@ -203,6 +203,11 @@ Status JointTransformer::begin_engine(Engine& engine) {
                   .text_begin = layout_.text.begin,
                   .text_end = layout_.text.end,
                   .grid = layout_.grid};
+  // Latents whose velocity nobody wants are those of a given picture.
+  if (layout_.output_tokens < layout_.latents.size()) {
+    run.sequence.reference_begin = layout_.latents.begin + layout_.output_tokens;
+    run.sequence.reference_end = layout_.latents.end;
+  }
   run.token_order = layout_.token_order;
   return engine.begin_run(run, std::move(layers), exec_);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "models/checkpoint.h"
 #include "models/layers/timestep_embedding.h"
 #include "models/layers/workspace_size.h"
 
@@ -18,9 +19,7 @@ constexpr double kRopeTheta = 10000.0;
 Result<std::unique_ptr<WanTransformer>> WanTransformer::load(Backend& backend,
                                                              const std::string& folder) {
   FO_ASSIGN_OR_RETURN(const WanConfig config, load_wan_config(folder + "/config.json"));
-  FO_ASSIGN_OR_RETURN(const WeightStore store, WeightStore::open(folder));
-  WeightLoader loader(backend, store);
-  return make(backend, config, loader);
+  return load_checkpoint<WanTransformer>(backend, config, folder);
 }
 
 Result<std::unique_ptr<WanTransformer>> WanTransformer::make(Backend& backend,

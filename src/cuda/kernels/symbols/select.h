@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "flashomni/ops.h"
+#include "flashomni/selection_ops.h"
 #include "flashomni/status.h"
 
 namespace flashomni::cuda {
@@ -18,6 +19,8 @@ constexpr int kMaxSelectRows = 4096;
 
 Status select_cached_rows(cudaStream_t stream, const SelectCachedRowsParams& params);
 Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& params);
+
+Status keep_columns(cudaStream_t stream, const KeepColumnsParams& params);
 
 // Counts of one set of symbols, in parts: the CTA n of the kernel writes part n.
 struct SymbolCountParts {
