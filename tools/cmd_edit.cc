@@ -12,9 +12,10 @@ void add_edit(CLI::App& app, CommandLine& line) {
   const auto flags = std::make_shared<DrawFlags>();
   flags->edit = true;
   flags->picture.add_image_to(*sub);
-  sub->add_option("--image-latents", flags->image_latents,
-                  "the picture as latents of the run's size, for checkpoints whose VAE does not run "
-                  "here (safetensors, see docs/checkpoints.md)")
+  sub->add_option(
+         "--image-latents", flags->image_latents,
+         "the picture as latents of the run's size, for checkpoints whose VAE does not run "
+         "here (safetensors, see docs/checkpoints.md)")
       ->type_name("FILE");
   flags->add_to(*sub);
   sub->callback([flags, &line] { line.run = [flags, &line] { return draw(*flags, line.text); }; });

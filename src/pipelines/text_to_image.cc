@@ -232,7 +232,8 @@ Status TextToImagePipeline::resolve(TextToImageRequest& r) const {
     return invalid_argument("the reference has " + std::to_string(r.reference_tokens.size()) +
                             " values, wanted the " + std::to_string(values) + " of the run's size");
   }
-  if (!r.reference.rgb.empty() && (r.reference.width != r.width || r.reference.height != r.height)) {
+  if (!r.reference.rgb.empty() &&
+      (r.reference.width != r.width || r.reference.height != r.height)) {
     return invalid_argument("the reference picture is " + std::to_string(r.reference.width) + "x" +
                             std::to_string(r.reference.height) + ", wanted " +
                             std::to_string(r.width) + "x" + std::to_string(r.height));

@@ -11,10 +11,12 @@
 #include <cmath>
 #include <sstream>
 
+#include "base/rng.h"
 #include "reference/select_symbols.h"
 #include "tests/cuda/cuda_backend.h"
 #include "tests/testkit/cases.h"
 #include "tests/testkit/compare.h"
+#include "tests/testkit/cpu_backends.h"
 #include "tests/testkit/guarded_symbols.h"
 
 namespace flashomni::testkit {
@@ -283,6 +285,34 @@ TEST_F(CudaSelect, KvBlocksMatchTheOracle) {
     }
   }
   EXPECT_LT(undecided, groups / 20);
+}
+
+// Rows and words around a word's border, against the CPU's symbols.
+TEST_F(CudaSelect, KeepColumnsMatchesTheCpu) {
+  Rng rng(31);
+  for (const int blocks : {1, 5, 63, 64, 65, 129}) {
+    SymbolGeometry g{.batch = 2, .heads = 3, .q_tokens = 7 * 64, .kv_tokens = blocks * 64};
+    SparseSymbols want(g);
+    for (int b = 0; b < g.batch; ++b) {
+      for (int h = 0; h < g.heads; ++h) {
+        for (int i = 0; i < g.num_q_blocks(); ++i) {
+          want.set_c(b, h, i, rng.coin(0.6));
+          for (int j = 0; j < blocks; ++j) want.set_s(b, h, i, j, rng.coin(0.3));
+        }
+      }
+    }
+    want.repair();
+    const GuardedSymbols symbols(backend(), want);
+    const int begin = rng.range(0, blocks), end = rng.range(begin, blocks);
+    SCOPED_TRACE(std::to_string(begin) + " to " + std::to_string(end) + " of " +
+                 std::to_string(blocks));
+    ASSERT_TRUE(backend().keep_columns({}, {{begin, end}, symbols.view()}).ok());
+    ASSERT_TRUE(cpu_backend().keep_columns({}, {{begin, end}, want.view()}).ok());
+    ASSERT_TRUE(backend().synchronize({}).ok());
+    EXPECT_EQ(symbols.damage(), "");
+    const auto words = want.s_words();
+    EXPECT_EQ(symbols.s_words(), std::vector<uint64_t>(words.begin(), words.end()));
+  }
 }
 
 // Equal scores: every share is exactly 1/8 and every partial sum exact, so the rules must stop at

@@ -6,47 +6,15 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <functional>
-
 #include "models/flux/transformer.h"
 #include "models/hunyuan_video/transformer.h"
 #include "models/wan/transformer.h"
+#include "tests/models/changed_checkpoint.h"
 #include "tests/models/fixture.h"
 #include "tests/testkit/temp_dir.h"
 
 namespace flashomni {
 namespace {
-
-struct StoredTensor {
-  std::string name;
-  StoredDType dtype = StoredDType::kF32;
-  std::vector<int64_t> shape;
-  std::vector<uint8_t> bytes;
-};
-using Tensors = std::vector<StoredTensor>;
-using Change = std::function<void(Tensors&)>;
-
-Tensors read_tensors(const std::string& folder) {
-  const auto store = WeightStore::open(folder);
-  EXPECT_TRUE(store.ok()) << store.status().message();
-  Tensors out;
-  for (const TensorEntry* t : store->tensors()) {
-    out.push_back({t->name, t->dtype, t->shape, *read_tensor(*t)});
-  }
-  return out;
-}
-
-// A copy of a fixture's folder whose tensors `change` has altered.
-void put_changed(const std::string& fixture, const std::string& folder, const Change& change) {
-  std::filesystem::copy_file(fixture_folder(fixture) + "/config.json", folder + "/config.json");
-  Tensors tensors = read_tensors(fixture_folder(fixture));
-  change(tensors);
-  std::vector<TensorToWrite> write;
-  for (const StoredTensor& t : tensors) write.push_back({t.name, t.dtype, t.shape, t.bytes});
-  const Status s = write_safetensors(folder + "/diffusion_pytorch_model.safetensors", write);
-  ASSERT_TRUE(s.ok()) << s.message();
-}
 
 StoredTensor& named(Tensors& tensors, const std::string& name) {
   const auto it = std::find_if(tensors.begin(), tensors.end(),
@@ -82,8 +50,7 @@ std::string load_message(const std::string& fixture, const Change& change,
   }
   if (s.ok()) return "";
   EXPECT_EQ(s.code(), StatusCode::kCorruptFile);
-  const std::string front =
-      dir.path() + ": the weights cannot be loaded, tensors are wrong: ";
+  const std::string front = dir.path() + ": the weights cannot be loaded, tensors are wrong: ";
   EXPECT_TRUE(s.message().starts_with(front)) << s.message();
   return s.message().substr(std::min(front.size(), s.message().size()));
 }
@@ -109,7 +76,8 @@ TEST(CheckpointProblems, AreToldAllAtOnce) {
          add(t, "blocks.1.attn2.norm_added_q.weight");
        },
        "1 missing (blocks.1.attn2.norm_k.weight), 1 of another shape (blocks.0.scale_shift_table "
-       "[6,24], wanted [1,6,24]), 1 of a type that cannot be loaded (proj_out.bias I32), 1 that the "
+       "[6,24], wanted [1,6,24]), 1 of a type that cannot be loaded (proj_out.bias I32), 1 that "
+       "the "
        "model does not have (blocks.1.attn2.norm_added_q.weight)"},
       {"renamed: missing and unexpected", "hunyuan_video",
        [](Tensors& t) {

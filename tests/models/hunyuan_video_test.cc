@@ -5,7 +5,9 @@
 
 #include "flashomni/backend.h"
 #include "models/hunyuan_video/transformer.h"
+#include "tests/models/changed_checkpoint.h"
 #include "tests/models/fixture.h"
+#include "tests/testkit/temp_dir.h"
 
 namespace flashomni {
 namespace {
@@ -54,7 +56,10 @@ class HunyuanVideo : public testing::Test {
   HunyuanVideo() : backend_(std::move(*make_backend("cpu", {.threads = 2}))) {}
 
   std::unique_ptr<HunyuanVideoTransformer> load(const std::string& folder) {
-    auto model = HunyuanVideoTransformer::load(*backend_, fixture_folder(folder));
+    return load_from(fixture_folder(folder));
+  }
+  std::unique_ptr<HunyuanVideoTransformer> load_from(const std::string& path) {
+    auto model = HunyuanVideoTransformer::load(*backend_, path);
     EXPECT_TRUE(model.ok()) << model.status().message();
     return model.ok() ? std::move(*model) : nullptr;
   }
@@ -120,6 +125,25 @@ TEST_F(HunyuanVideo, MaskedTextBatchOfTwo) {
 // Patches of 2x2x2, MLP ratio 3, RoPE base 64, no guidance, fewer output channels, in shards.
 TEST_F(HunyuanVideo, PatchesAndShards) {
   compare("hunyuan_video_patches");
+}
+
+// Copies of 16 bits, against what diffusers computes with all bits.
+TEST_F(HunyuanVideo, CheckpointsOf16Bits) {
+  const Fixture fixture("hunyuan_video");
+  for (const StoredDType dtype : {StoredDType::kBF16, StoredDType::kF16}) {
+    const testkit::TempDir dir;
+    put_changed("hunyuan_video", dir.path(), [&](Tensors& t) { round_to(dtype, t); });
+    const std::unique_ptr<HunyuanVideoTransformer> model = load_from(dir.path());
+    ASSERT_NE(model, nullptr);
+    for (int b = 0; b < 2; ++b) {
+      Sample sample = read_sample(fixture, model->config(), b);
+      const std::vector<float> out = run(*model, sample, b + 1);
+      const double error = rms_error(*tokens_to_latents(out, sample.shape, model->config().patch()),
+                                     fixture["output"].sample(b));
+      EXPECT_LT(error, 1e-2);
+      EXPECT_GT(error, 1e-5) << "the weights were rounded";
+    }
+  }
 }
 
 TEST_F(HunyuanVideo, TextMask) {

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "io/safetensors.h"
+#include "models/checkpoint.h"
 #include "tests/models/fixture.h"
 #include "tests/testkit/temp_dir.h"
 

@@ -41,6 +41,7 @@ flux::RunSetup edit_setup() {
 }
 
 struct Edit {
+  std::vector<float> latents;
   std::vector<SymbolSnapshot> symbols;
   RunReport report;
 };
@@ -65,7 +66,7 @@ Edit run_edit(const std::string& strategy, const OptionMap& options, bool keep_r
     EXPECT_TRUE(engine.end_step().ok());
   }
   EXPECT_TRUE(engine.end_run().ok());
-  return {engine.snapshots(), engine.report()};
+  return {x, engine.snapshots(), engine.report()};
 }
 
 OptionMap with_blocks(OptionMap options) {
@@ -113,7 +114,9 @@ TEST_P(ReferenceTokens, KeysAndValuesAreKept) {
       for (int i = 0; i < kBlocks; ++i) {
         EXPECT_EQ(a.c(0, h, i), b.c(0, h, i));
         for (int j = 0; j < kBlocks; ++j) {
-          if (!is_reference(j)) EXPECT_EQ(a.s(0, h, i, j), b.s(0, h, i, j));
+          if (!is_reference(j)) {
+            EXPECT_EQ(a.s(0, h, i, j), b.s(0, h, i, j));
+          }
           if (!b.c(0, h, i) || b.s(0, h, i, j)) continue;
           ++(is_reference(j) ? skipped : elsewhere);
         }
@@ -122,9 +125,24 @@ TEST_P(ReferenceTokens, KeysAndValuesAreKept) {
   }
   EXPECT_GT(skipped, 0) << "the strategy skips no reference block anyway";
   EXPECT_GT(elsewhere, 0) << "the strategy skips no other block";
-  if (p.caches) EXPECT_GT(cached, 0) << "rows of the reference may be cached";
+  EXPECT_EQ(cached > 0, p.caches) << "rows of the reference may be cached";
   EXPECT_GT(kept.report.attention_sparsity, 0);
   EXPECT_LT(kept.report.attention_sparsity, free.report.attention_sparsity);
+}
+
+// Thresholds so small that nothing is dropped: every sparse path runs, and no bit changes.
+TEST(ReferenceTokensZeroSparsity, IsDenseBitForBit) {
+  const OptionMap tiny = with_blocks({{"tau_q", 1e-30},
+                                      {"tau_kv", 1e-30},
+                                      {"ramp", 0.0},
+                                      {"S_q", 0.0},
+                                      {"warmup", Int{2}},
+                                      {"interval", Int{2}},
+                                      {"schedule_steps", Int{0}}});
+  const Edit sparse = run_edit("flashomni", tiny, true);
+  EXPECT_EQ(sparse.report.steps[2].kind, StepKind::kDispatch);
+  EXPECT_EQ(sparse.report.attention_sparsity, 0);
+  EXPECT_EQ(sparse.latents, run_edit("dense", {}, true).latents);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -6,7 +6,9 @@
 #include "core/profiling_backend.h"
 #include "flashomni/backend.h"
 #include "models/wan/transformer.h"
+#include "tests/models/changed_checkpoint.h"
 #include "tests/models/fixture.h"
+#include "tests/testkit/temp_dir.h"
 
 namespace flashomni {
 namespace {
@@ -21,7 +23,10 @@ class Wan : public testing::Test {
   Wan() : backend_(std::move(*make_backend("cpu", {.threads = 2}))) {}
 
   std::unique_ptr<WanTransformer> load(const std::string& folder) {
-    auto model = WanTransformer::load(*backend_, fixture_folder(folder));
+    return load_from(fixture_folder(folder));
+  }
+  std::unique_ptr<WanTransformer> load_from(const std::string& path) {
+    auto model = WanTransformer::load(*backend_, path);
     EXPECT_TRUE(model.ok()) << model.status().message();
     return model.ok() ? std::move(*model) : nullptr;
   }
@@ -131,8 +136,29 @@ TEST_F(Wan, TextKeysAreMadeOnce) {
   counting.clear();
   evaluate(**model, engine, fixture, setup, 0);
   evaluate(**model, engine, fixture, setup, 1);
+  ASSERT_TRUE(counting.synchronize({}).ok());  // which collects the calls
   for (int64_t layer = 0; layer < layers; ++layer) {
     EXPECT_EQ(projections("blocks." + std::to_string(layer)), 2 * 4);
+  }
+}
+
+// Copies of 16 bits, against what diffusers computes with all bits.
+TEST_F(Wan, CheckpointsOf16Bits) {
+  const Fixture fixture("wan");
+  for (const StoredDType dtype : {StoredDType::kBF16, StoredDType::kF16}) {
+    const testkit::TempDir dir;
+    put_changed("wan", dir.path(), [&](Tensors& t) { round_to(dtype, t); });
+    const std::unique_ptr<WanTransformer> model = load_from(dir.path());
+    ASSERT_NE(model, nullptr);
+    const RunSetup setup = setup_of(fixture, model->config().patch);
+    Engine engine(*backend_, nullptr);
+    ASSERT_TRUE(model->begin_run(engine, setup).ok());
+    for (int b = 0; b < 2; ++b) {
+      const double error =
+          rms_error(evaluate(*model, engine, fixture, setup, b), fixture["output"].sample(b));
+      EXPECT_LT(error, 1e-2);
+      EXPECT_GT(error, 1e-5) << "the weights were rounded";
+    }
   }
 }
 

@@ -152,16 +152,17 @@ TEST_F(FilesTest, AKontextFolderEditsLatents) {
   // Another picture gives another result, and none of them is that of no picture.
   std::vector<float> grey(16 * 32, 0.5f);
   const auto bytes = std::as_bytes(std::span(grey));
-  const TensorToWrite other[] = {
-      {"latents", StoredDType::kF32, {1, 1, 16, 32},
-       {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}}};
+  const TensorToWrite other[] = {{"latents",
+                                  StoredDType::kF32,
+                                  {1, 1, 16, 32},
+                                  {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}}};
   ASSERT_TRUE(write_safetensors(path("in.safetensors").string(), other).ok());
   ASSERT_EQ(edit(dense).exit_code, 0);
   EXPECT_NE(file("out.safetensors"), first);
 
   const Finished sparse = edit({"--image-latents", "in.safetensors", "--json", "b.json", "--preset",
-                                "quality", "--set", "warmup=1", "--set", "schedule_steps=0", "--set",
-                                "block_q=32", "--set", "block_kv=32", "--set", "ramp=0"});
+                                "quality", "--set", "warmup=1", "--set", "schedule_steps=0",
+                                "--set", "block_q=32", "--set", "block_kv=32", "--set", "ramp=0"});
   ASSERT_EQ(sparse.exit_code, 0) << sparse.err;
   EXPECT_EQ(json("b.json")["strategy"]["options"]["order"], 1) << "the preset for edits";
   EXPECT_GT(json("b.json")["dispatch_sparsity"], 0);
@@ -288,7 +289,9 @@ class GuidedVideoTest : public VideoTest {
                            std::move(shape),
                            {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}});
       };
-      const auto wave = [&](int64_t i) { return double((i * 37 + 11 * int64_t(p)) % 101) / 50 - 1; };
+      const auto wave = [&](int64_t i) {
+        return double((i * 37 + 11 * int64_t(p)) % 101) / 50 - 1;
+      };
       add("prompt_embeds", {1, tokens[p], 16}, wave);
       add("pooled_prompt_embeds", {1, 8}, wave);
       add("prompt_attention_mask", {1, tokens[p]}, [&](int64_t i) { return i < valid[p]; });
