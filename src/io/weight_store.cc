@@ -128,7 +128,9 @@ Result<WeightStore> WeightStore::open_index(const std::string& path) {
   for (const std::string& shard : shards) {
     auto file = SafetensorsFile::open(folder + shard);
     if (!file.ok()) {
-      return Status(file.status().code(),
+      // A checkpoint without one of its shards is broken; kNotFound says that there is none.
+      const StatusCode code = file.status().code();
+      return Status(code == StatusCode::kNotFound ? StatusCode::kCorruptFile : code,
                     file.status().message() + " (a shard listed in " + path + ")");
     }
     file_of.emplace(shard, store.files_.size());

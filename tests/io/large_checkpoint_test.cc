@@ -123,7 +123,7 @@ TEST_F(LargeCheckpoint, IsRefusedWithoutBeingRead) {
   std::filesystem::resize_file(third, size + 1);
   refused(StatusCode::kCorruptFile, "(trailing bytes)");
   std::filesystem::remove(third);
-  refused(StatusCode::kNotFound, shard_name(2, kShards));
+  refused(StatusCode::kCorruptFile, shard_name(2, kShards));
 }
 
 // Every tensor of 1 GiB once, each given back before the next: the peak is the largest tensor's.

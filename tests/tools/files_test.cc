@@ -324,6 +324,23 @@ TEST_F(GuidedVideoTest, PromptsOfUnequalValidLengthAreRefused) {
   EXPECT_EQ(files(), (std::vector<std::string>{"e.safetensors", "hv"}));
 }
 
+// Wan 2.2 A14B's two experts are described; what would switch between them is not here.
+TEST_F(VideoTest, WanIsDescribedAndRefused) {
+  for (const char* expert : {"transformer", "transformer_2"}) {
+    fs::create_directories(path(std::string("wan/") + expert));
+    write(std::string("wan/") + expert + "/config.json",
+          R"({"_class_name": "WanTransformer3DModel"})");
+  }
+  const Finished info = run({"info", "wan", "--json", "info.json"});
+  ASSERT_EQ(info.exit_code, 0) << info.err;
+  ASSERT_EQ(json("info.json")["components"].size(), 2u);
+  for (const nlohmann::json& c : json("info.json")["components"]) {
+    EXPECT_EQ(c["parameters"], 14'288'491'584);
+  }
+  expect_refusal(run({"video", "--model", "wan", "--embeddings", "e.safetensors"}), 1,
+                 "model class is WanTransformer3DModel, wanted HunyuanVideoTransformer3DModel");
+}
+
 TEST_F(VideoTest, IsRefusedByName) {
   expect_refusal(video({"--frames", "8"}), 2, "frames is 8, wanted one more than a multiple of 4");
   expect_refusal(video({"--width", "60"}), 2, "width is 60, wanted a multiple of 8");
