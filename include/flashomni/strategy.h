@@ -219,8 +219,7 @@ std::vector<StrategyInfo> list_strategies();
 // Unknown names answer with the known ones.
 Result<StrategyInfo> find_strategy(const std::string& name);
 // The options of a preset ("quality", "balanced") of a strategy for a model family ("flux",
-// "flux_kontext", "hunyuan_video", "wan", "emoji_flux"); families without their own preset use the
-// strategy's.
+// "flux_kontext", "hunyuan_video", "wan", "emoji_flux"); families without one use the strategy's.
 Result<OptionMap> strategy_preset(const std::string& strategy, const std::string& preset,
                                   const std::string& model_family);
 // Makes a strategy. Unknown options and values out of range fail by name; a string value is parsed

@@ -44,9 +44,8 @@ struct TextToImageRequest {
   double guidance = -1;  // below 0: the model's default; 1: no second stream
   int width = 0;         // 0: the model's default
   int height = 0;
-  // Editing: a clean picture of the run's size, whose tokens are appended to the sequence; as
-  // pixels where latents are pixels, otherwise as its packed latents [tokens, channels]. Empty for
-  // none.
+  // Editing: a clean picture of the run's size, whose tokens are appended to the sequence; pixels
+  // where latents are pixels, otherwise packed latents [tokens, channels]. Empty for none.
   Image reference;
   std::vector<float> reference_tokens;
   bool is_edit() const { return !reference.rgb.empty() || !reference_tokens.empty(); }
