@@ -17,6 +17,9 @@ void add_edit(CLI::App& app, CommandLine& line) {
          "the picture as latents of the run's size, for checkpoints whose VAE does not run "
          "here (safetensors, see docs/checkpoints.md)")
       ->type_name("FILE");
+  sub->add_flag(
+      "--skip-reference", flags->skip_reference,
+      "let the strategy skip keys and values of the picture too, which are otherwise kept");
   flags->add_to(*sub);
   sub->callback([flags, &line] { line.run = [flags, &line] { return draw(*flags, line.text); }; });
 }

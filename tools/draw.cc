@@ -32,6 +32,7 @@ nlohmann::json document(const DrawFlags& flags, const std::string& command_line,
   doc["settings"] = request_json(request);
   if (!flags.picture.image.empty()) doc["image"] = flags.picture.image;
   if (!flags.image_latents.empty()) doc["image_latents"] = flags.image_latents;
+  if (flags.edit) doc["keep_reference"] = !flags.skip_reference;
   doc["strategy"] = to_json(choice);
   doc["output"] = flags.out;
   doc["seconds"] = result.seconds;
@@ -165,7 +166,8 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
 
   if (runtime.profiler) runtime.profiler->clear();  // the loading is over
   Progress progress(flags.output.quiet);
-  const EngineOptions engine{.keep_symbols = !flags.report.empty() || !flags.trace.empty()};
+  const EngineOptions engine{.keep_reference = !flags.skip_reference,
+                             .keep_symbols = !flags.report.empty() || !flags.trace.empty()};
   Result<TextToImageResult> result =
       runtime.pipeline->generate(request, std::move(strategy), engine, progress.track());
   progress.clear();

@@ -16,6 +16,7 @@ struct DrawFlags {
   std::string latents;          // a file with the noise to start from; empty: none
   bool edit = false;            // a picture is required
   std::string image_latents;    // a file with the picture to edit as latents; empty: none
+  bool skip_reference = false;  // strategies may skip its keys and values as well
   std::string save_embeddings;  // a file to write what the text encoder made; empty: none
   std::string out = "out.png";
   bool profile = false;

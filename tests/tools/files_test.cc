@@ -167,6 +167,14 @@ TEST_F(FilesTest, AKontextFolderEditsLatents) {
   EXPECT_EQ(json("b.json")["strategy"]["options"]["order"], 1) << "the preset for edits";
   EXPECT_GT(json("b.json")["dispatch_sparsity"], 0);
 
+  const double kept = json("b.json")["dispatch_sparsity"];
+  ASSERT_EQ(edit({"--image-latents", "in.safetensors", "--json", "b.json", "--preset", "quality",
+                  "--set", "warmup=1", "--set", "schedule_steps=0", "--set", "block_q=32", "--set",
+                  "block_kv=32", "--set", "ramp=0", "--skip-reference"})
+                .exit_code,
+            0);
+  EXPECT_GT(json("b.json")["dispatch_sparsity"], kept);
+
   expect_refusal(edit({}), 2, "--image is required (or --image-latents)");
   expect_refusal(edit(joined(dense, {"--image", "x.png"})), 2, "both given");
   put_tensors("in.safetensors", {{"latents", {1, 1, 16, 16}}});
