@@ -22,8 +22,8 @@ namespace {
 using nlohmann::json;
 
 // Instruction sets a CPU backend may know. Which of them it has here, only trying tells.
-constexpr const char* kInstructionSets[] = {"AVX3_SPR", "AVX3_ZEN4", "AVX3",  "AVX2",
-                                            "NEON",     "NEON_BF16", "SCALAR"};
+constexpr const char* kInstructionSets[] = {"AVX3_SPR", "AVX3_ZEN4", "AVX3",   "AVX2",
+                                            "NEON",     "NEON_BF16", "SCALAR", "AMX"};
 
 struct Flags {
   std::string folder;

@@ -22,9 +22,8 @@ void ModelFlags::add_device_to(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_number(app, "--threads", threads, 1, "CPU threads (default: all cores)");
   app.add_option("--isa", isa,
-                 "CPU instruction set, or kernels of the GPU: hopper, portable (default: the best; "
-                 "see flashomni "
-                 "info)")
+                 "CPU instruction set (AMX: linear layers in bf16), or kernels of the GPU: hopper, "
+                 "portable (default: the best in f32; see flashomni info)")
       ->type_name("NAME");
 }
 

@@ -50,6 +50,10 @@ Status check_gemm_o_common(const KernelTable& kernels, const GemmOParams& p,
     return unsupported("head_dim is " + std::to_string(d) + ", wanted 1.." +
                        std::to_string(kMaxHeadDim));
   }
+  if (kernels.products != DType::kF32 && d % 2 != 0) {
+    return unsupported("head_dim is " + std::to_string(d) +
+                       ", wanted an even one for products in bf16");
+  }
   int64_t in = heads * d;
   if (p.mlp) {
     FO_RETURN_IF_ERROR(check_rank("mlp", p.mlp, 3));

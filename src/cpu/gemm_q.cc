@@ -2,7 +2,6 @@
 #include "cpu/gemm_q.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/bits.h"
 #include "core/symbols_view.h"
@@ -49,6 +48,7 @@ class GemmQTask {
   GemmQTask(const KernelTable& kernels, const GemmQParams& params, const RowBlocks& blocks,
             const Scratch& scratch, int64_t b, int64_t chunk)
       : kernels_(kernels),
+        block_k_(block_k(kernels)),
         params_(params),
         weight_(*cpu_weight(params.weight)),
         blocks_(blocks),
@@ -68,7 +68,7 @@ class GemmQTask {
       if (num_heads_ == 0) return;
       expect_results();
       const int64_t in = params_.x.size(2);
-      for (int64_t k = 0; k < in; k += kBlockK) multiply(k, std::min(in, k + kBlockK));
+      for (int64_t k = 0; k < in; k += block_k_) multiply(k, std::min(in, k + block_k_));
     }
   }
 
@@ -128,10 +128,9 @@ class GemmQTask {
   void stage(const float* a, int64_t lda, int64_t width) const {
     for (int64_t i = blocks_.chunk_begin(chunk_); i < blocks_.chunk_end(chunk_); ++i) {
       if (!needed(i)) continue;
-      for (int64_t r = blocks_.begin(i) - row_begin_; r < blocks_.end(i) - row_begin_; ++r) {
-        std::memcpy(scratch_.staged + r * kStageStride, a + r * lda,
-                    static_cast<size_t>(width) * sizeof(float));
-      }
+      const int64_t row = blocks_.begin(i) - row_begin_;
+      kernels_.stage_rows(a + row * lda, lda, blocks_.end(i) - blocks_.begin(i), width,
+                          scratch_.staged + row * kStageStride, kStageStride);
     }
   }
 
@@ -151,10 +150,10 @@ class GemmQTask {
     const float* a = x.as<float>() + b_ * x.stride[0] + row_begin_ * x.stride[1] + k;
     int64_t lda = x.stride[1];
     if (k_end < in) {
-      coming_.set(PrefetchQueue::kLeftFactor, a + (k_end - k), std::min(kBlockK, in - k_end) * 4,
+      coming_.set(PrefetchQueue::kLeftFactor, a + (k_end - k), std::min(block_k_, in - k_end) * 4,
                   row_end_ - row_begin_, lda * 4);
     }
-    if (rows_collide(lda)) {
+    if (stages(kernels_, lda)) {
       stage(a, lda, k_end - k);
       a = scratch_.staged;
       lda = kStageStride;
@@ -187,7 +186,7 @@ class GemmQTask {
     if (p == num_heads_ * weight_.panels_per_group()) {
       p = 0;
       k = k_end;
-      k_end = std::min(params_.x.size(2), k + kBlockK);
+      k_end = std::min(params_.x.size(2), k + block_k_);
     }
     if (k < k_end) {
       coming_.set(PrefetchQueue::kRightFactor, weight_.stored(weight_panel(p), k),
@@ -222,6 +221,7 @@ class GemmQTask {
   }
 
   const KernelTable& kernels_;
+  const int64_t block_k_;
   const GemmQParams& params_;
   const CpuPackedWeight& weight_;
   const RowBlocks& blocks_;

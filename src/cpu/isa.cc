@@ -5,6 +5,7 @@
 #include <cctype>
 #include <fstream>
 
+#include "cpu/amx.h"
 #include "cpu/simd_targets.h"
 #include "hwy/targets.h"
 
@@ -36,6 +37,10 @@ std::vector<Isa> available_isas() {
       isa.description += " (" + std::to_string(32 * isa.kernels->lanes) + " bit)";
     }
     isas.push_back(isa);
+  }
+  // Not before the others: whoever asks for no set in particular gets products in f32.
+  if (const KernelTable* amx = amx_kernel_table()) {
+    isas.push_back({"AMX", "AVX3 (512 bit), linear layers in bf16 (AMX)", amx});
   }
   return isas;
 }

@@ -13,7 +13,7 @@
 namespace flashomni::cpu {
 
 struct Isa {
-  std::string name;         // "AVX3", "AVX2", "SCALAR", "NEON"
+  std::string name;         // "AVX3", "AVX2", "SCALAR", "NEON"; "AMX": AVX3 with products in bf16
   std::string description;  // "AVX3 (512 bit)"
   const KernelTable* kernels = nullptr;
 };

@@ -15,6 +15,9 @@
 
 namespace flashomni::cpu {
 
+// Products in bf16 take the inner dimension in stretches of this many.
+inline constexpr int64_t kFeatureTile = 32;
+
 // One stretch of a product's inner dimension: `a` points at row 0 of the left factor (rows `lda`
 // apart), `b` at the first of `k` rows of one packed panel of the right factor.
 struct GemmSpan {
@@ -124,11 +127,19 @@ struct KernelTable {
 
   // ---- products. `panel` columns of a packed right factor lie together, k-major.
   int panel;
+  // What the factors of `gemm` are: f32, or bf16 with sums in f32. Then `a` and `b` of a span point
+  // at bf16 (`lda` still counts floats), rows come from stage_rows(), and panels hold pairs of k:
+  // [k / 2][panel][2], zero up to a multiple of kFeatureTile.
+  DType products = DType::kF32;
   // c[rows][panel] = (accumulate ? c : 0) + the sum over spans of a * b, k ascending, one fused
   // multiply-add each: the bits do not depend on how rows or k are split over calls. Meanwhile
   // fetches what is `coming` (may be null) into L2.
   void (*gemm)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
                bool accumulate, PrefetchQueue* coming);
+  // dst[r][k] = src[r][k] for `width` columns in the type of the products; bf16 rows are filled up
+  // with zeros to a multiple of kFeatureTile. Strides are in floats.
+  void (*stage_rows)(const float* src, int64_t stride, int64_t rows, int64_t width, float* dst,
+                     int64_t dst_stride);
   void (*epilogue)(const EpilogueArgs& args);
   void (*head_epilogue)(const HeadEpilogueArgs& args);
 

@@ -2,7 +2,8 @@
 //
 // A Linear layer's weight in the order in which the microkernel reads it: panels of `panel` output
 // features, each [in][panel] contiguous, in the weight's own element type (16-bit weights are
-// widened a block at a time while they are used, so they cost 16 bits of memory traffic). With a
+// widened a block at a time while they are used, so they cost 16 bits of memory traffic) or, where
+// products take bf16, rounded to that in pairs of rows (KernelTable::products). With a
 // head structure every head starts on a panel boundary and the rest of its last panel is zero.
 #pragma once
 
@@ -37,11 +38,12 @@ class CpuPackedWeight final : public PackedWeight {
   // Bias of a panel in f32, zero where there is none.
   const float* bias(int64_t panel_index) const { return bias_ + panel_index * kernels_->panel; }
 
-  // Rows [k, k + count) of a panel as f32: in place, or widened into `scratch` [count][panel].
+  // Rows [k, k + count) of a panel as the products take them: in place, or widened to f32 into
+  // `scratch` [count][panel]. k is even where products take bf16.
   const float* rows(int64_t panel_index, int64_t k, int64_t count, float* scratch) const;
   // Where they lie, and their bytes.
   const char* stored(int64_t panel_index, int64_t k) const {
-    return panels_ + row_bytes(panel_index * in_ + k);
+    return panels_ + row_bytes(panel_index * stored_in_ + k);
   }
   int64_t row_bytes(int64_t count) const {
     return count * kernels_->panel * static_cast<int64_t>(dtype_bytes(dtype_));
@@ -52,11 +54,12 @@ class CpuPackedWeight final : public PackedWeight {
   DType dtype_ = DType::kF32;
   int64_t out_ = 0;
   int64_t in_ = 0;
+  int64_t stored_in_ = 0;  // filled up with zeros for products in bf16
   int64_t group_size_ = 0;
   int64_t panels_per_group_ = 0;
   size_t bytes_ = 0;
   Memory memory_;
-  char* panels_ = nullptr;  // [num_panels][in][panel], dtype
+  char* panels_ = nullptr;  // [num_panels][stored in][panel], dtype, or [stored in / 2][panel][2]
   float* bias_ = nullptr;   // [num_panels][panel]
 };
 

@@ -14,10 +14,13 @@ namespace {
 
 // Whether symbols leave so few heads that blocks of rows are best taken one by one, and each
 // block's heads fit one product.
-bool is_sparse(const Projection& p) {
+bool is_sparse(const KernelTable& kernels, const Projection& p) {
   constexpr double kFewHeads = 0.4;
   constexpr int kMaxHeads = 64;
   if (!p.symbols || p.update || p.tail || p.heads > kMaxHeads) return false;
+  // Staged heads in bf16 are filled up to a stretch of features, which must not take more room than
+  // in f32.
+  if (kernels.products != DType::kF32 && p.head_dim < kFeatureTile / 2) return false;
   const ConstSymbolsView symbols(p.symbols);
   const int64_t block = p.symbols.geometry.block_q;
   const int64_t begin = p.token_offset / block;
@@ -57,7 +60,7 @@ void run_sparse(const Context& context, void* workspace, const Projection& p) {
 
 void run_projection(const Context& context, void* workspace, const Projection& p) {
   if (p.batch * p.rows == 0) return;
-  if (is_sparse(p)) return run_sparse(context, workspace, p);
+  if (is_sparse(context.kernels, p)) return run_sparse(context, workspace, p);
   const int panel = context.kernels.panel;
   const int64_t panels = p.weight->num_panels();
   const int streams = 1 + (p.update ? p.num_planes : 0);

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/bits.h"
 #include "core/symbols_view.h"
@@ -26,6 +25,7 @@ class ChunkTask {
             const Scratch& scratch, int64_t b, int64_t chunk, int64_t panel_begin,
             int64_t panel_end, const Following& following)
       : kernels_(kernels),
+        block_k_(block_k(kernels)),
         p_(p),
         scratch_(scratch),
         b_(b),
@@ -43,14 +43,14 @@ class ChunkTask {
                   coming_);
     const int streams = 1 + (p_.update ? p_.num_planes : 0);
     // A few heads at a time in all streams, which then find the weight in a cache.
-    const int step = static_cast<int>(std::max<int64_t>(1, kBlockK / std::max(1, p_.head_dim)));
+    const int step = static_cast<int>(std::max<int64_t>(1, block_k_ / std::max(1, p_.head_dim)));
     for (int h = 0; h < p_.heads; h += step) {
       const int end = std::min(p_.heads, h + step);
       for (int stream = 0; stream < streams; ++stream) add_heads(stream, h, end);
     }
     const BlockSet all = (BlockSet{1} << num_blocks_) - 1;
-    for (int64_t k = 0; k < p_.tail_width; k += kBlockK) {
-      multiply(0, all, p_.heads * int64_t{p_.head_dim} + k, std::min(kBlockK, p_.tail_width - k),
+    for (int64_t k = 0; k < p_.tail_width; k += block_k_) {
+      multiply(0, all, p_.heads * int64_t{p_.head_dim} + k, std::min(block_k_, p_.tail_width - k),
                p_.tail.at(b_, 0) + k, p_.tail.row_stride);
     }
     for (int i = 0; i < num_blocks_; ++i) {
@@ -102,9 +102,9 @@ class ChunkTask {
       int next = h + 1;
       // Heads side by side in memory and in the same blocks make one longer product.
       while (next < end && p_.head_stride == p_.head_dim && blocks_of(stream, next) == set) ++next;
-      for (int64_t k = 0; set != 0 && k < int64_t{next - h} * p_.head_dim; k += kBlockK) {
+      for (int64_t k = 0; set != 0 && k < int64_t{next - h} * p_.head_dim; k += block_k_) {
         multiply(stream, set, int64_t{h} * p_.head_dim + k,
-                 std::min(kBlockK, int64_t{next - h} * p_.head_dim - k),
+                 std::min(block_k_, int64_t{next - h} * p_.head_dim - k),
                  source.at(b_, 0) + h * p_.head_stride + k, source.row_stride);
       }
       h = next;
@@ -126,7 +126,7 @@ class ChunkTask {
     return count;
   }
 
-  // Adds features [k, k + length), length <= kBlockK, to the stream's tiles of a set of blocks;
+  // Adds features [k, k + length), length <= block_k(), to the stream's tiles of a set of blocks;
   // `source` has the first of them for row 0.
   void multiply(int stream, BlockSet set, int64_t k, int64_t length, const float* source,
                 int64_t row_stride) {
@@ -135,13 +135,12 @@ class ChunkTask {
     const int64_t origin = blocks_[0].begin;
     const float* a = source + origin * row_stride;
     int64_t lda = row_stride;
-    if (rows_collide(row_stride)) {
+    if (stages(kernels_, row_stride)) {
       for (int i = 0; i < num_runs; ++i) {
+        const int64_t begin = blocks_[runs[i].first].begin - origin;
         const int64_t end = blocks_[runs[i].last - 1].end - origin;
-        for (int64_t r = blocks_[runs[i].first].begin - origin; r < end; ++r) {
-          std::memcpy(scratch_.staged + r * kStageStride, a + r * row_stride,
-                      static_cast<size_t>(length) * sizeof(float));
-        }
+        kernels_.stage_rows(a + begin * row_stride, row_stride, end - begin, length,
+                            scratch_.staged + begin * kStageStride, kStageStride);
       }
       a = scratch_.staged;
       lda = kStageStride;
@@ -181,7 +180,7 @@ class ChunkTask {
     if (panel == panel_end_) {
       const bool last = k + length == w.in_features();
       next = last ? following_.weight : w.stored(panel_begin_, k + length);
-      length = std::min(kBlockK, last ? w.in_features() : w.in_features() - k - length);
+      length = std::min(block_k_, last ? w.in_features() : w.in_features() - k - length);
     }
     if (next) coming_.set(PrefetchQueue::kRightFactor, next, w.row_bytes(length));
   }
@@ -197,7 +196,7 @@ class ChunkTask {
       source = following_.rows;
       rows = following_.num_rows;
     }
-    coming_.set(PrefetchQueue::kLeftFactor, source, std::min(kBlockK, in - k) * kFloatBytes, rows,
+    coming_.set(PrefetchQueue::kLeftFactor, source, std::min(block_k_, in - k) * kFloatBytes, rows,
                 row_stride * kFloatBytes);
   }
 
@@ -224,6 +223,7 @@ class ChunkTask {
   }
 
   const KernelTable& kernels_;
+  const int64_t block_k_;
   const Projection& p_;
   const Scratch& scratch_;
   const int64_t b_;

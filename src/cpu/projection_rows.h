@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/bits.h"
 #include "core/symbols_view.h"
@@ -74,19 +73,17 @@ class RowsTask {
   void place_rows() {
     const Rows& source = p_.sources[0];
     lda_ = source.row_stride;
-    const bool stages = rows_collide(lda_);
-    if (stages) lda_ = stage_stride(rows_);
+    const bool staging = stages(kernels_, lda_);
+    if (staging) lda_ = stage_stride(rows_);
     float* staged = scratch_.tiles;
     for (int i = 0; i < num_runs_; ++i) {
       const Run& run = runs_[i];
       const float* a = source.at(b_, row_) + run.k / p_.head_dim * p_.head_stride;
       spans_[i] = {a, nullptr, run.length};
-      if (!stages) continue;
-      for (int64_t r = 0; r < rows_; ++r) {
-        std::memcpy(staged + r * lda_, a + r * source.row_stride,
-                    static_cast<size_t>(run.length * kFloatBytes));
-      }
+      if (!staging) continue;
+      kernels_.stage_rows(a, source.row_stride, rows_, run.length, staged, lda_);
       spans_[i].a = staged;
+      // In bf16 that is room for the zeros behind the run, too (see is_sparse()).
       staged += run.length;
     }
   }

@@ -17,6 +17,14 @@ inline constexpr int64_t kChunkRows = 256;
 inline constexpr int kMaxChunkBlocks = kChunkRows / 32;
 // Stretch of k: a panel's [kBlockK][panel] then fits L1 beside a tile of rows.
 inline constexpr int64_t kBlockK = 256;
+// The stretch where products take bf16: as many bytes of staged rows.
+inline int64_t block_k(const KernelTable& kernels) {
+  return kernels.products == DType::kF32 ? kBlockK : 2 * kBlockK;
+}
+// Whether products read a copy of rows `stride` floats apart.
+inline bool stages(const KernelTable& kernels, int64_t stride) {
+  return kernels.products != DType::kF32 || rows_collide(stride);
+}
 // Columns of all accumulated tiles of a task: staged rows are used for that many.
 inline constexpr int64_t kGroupColumns = 512;
 // Distance of staged rows: kBlockK plus a cache line, to spread rows over the cache sets.

@@ -10,18 +10,26 @@
 namespace flashomni::testkit {
 namespace {
 
-void expect_right(const GemmOCase& c) {
+void expect_right(const GemmOCase& c, const std::vector<std::string>& isas) {
   const GemmOData data = make_data(c);
   const GemmOTruth truth = make_truth(c, data);
   GemmOData poisoned = data;
   poison(c, poisoned);
-  for (const std::string& isa : cpu_isas()) {
+  for (const std::string& isa : isas) {
     SCOPED_TRACE(c.text() + " isa=" + isa);
     const GemmOOutcome outcome = run(cpu_backend(isa), c, poisoned);
     EXPECT_TRUE(outcome.status.ok()) << outcome.status.to_string();
     EXPECT_EQ(outcome.damage, "");
     EXPECT_TRUE(check(outcome, truth));
   }
+}
+
+void expect_right(const GemmOCase& c) {
+  expect_right(c, cpu_isas());
+  if (bf16_isas().empty() || c.head_dim % 2 != 0) return;
+  GemmOCase narrow = c;
+  narrow.values = narrow.weight_dtype = DType::kBF16;
+  expect_right(narrow, bf16_isas());
 }
 
 GemmOCase random_update_case(uint64_t seed, Pattern pattern) {
@@ -67,6 +75,19 @@ TEST(GemmOProperty, LargerThanOneTask) {
   }
 }
 
+TEST(GemmOProperty, ProductsInBf16RefuseOddHeads) {
+  if (bf16_isas().empty()) GTEST_SKIP() << "no AMX on this machine";
+  GemmOCase c;
+  c.seed = 230050;
+  c.geometry = {.heads = 2, .q_tokens = 40, .kv_tokens = 40, .block_q = 32, .block_kv = 32};
+  c.rows = 40;
+  c.head_dim = 5;
+  c.width = 32;
+  const Status status = run(cpu_backend("AMX"), c, make_data(c)).status;
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_NE(status.message().find("head_dim is 5, wanted an even one"), std::string::npos);
+}
+
 // More row blocks than bits in a word of symbols, and more heads.
 TEST(GemmOProperty, ManyBlocksAndHeads) {
   for (bool update : {false, true}) {
@@ -97,7 +118,7 @@ TEST(GemmOExactness, AllOnesIsDenseBitForBit) {
     for (size_t i = 0; i < data.planes[0].size(); ++i) {
       data.planes[0][i] = data.layer.bias[i % data.layer.bias.size()];
     }
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       c.sparse = false;
       const GemmOOutcome dense = run(cpu_backend(isa), c, data);
@@ -129,7 +150,7 @@ TEST(GemmOExactness, AllCachedIsThePlaneCombination) {
     GemmOTruth truth = make_truth(c, data);
     std::fill(truth.out.allowed.begin(), truth.out.allowed.end(), 0.0);
     poison(c, data);
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       EXPECT_TRUE(check(run(cpu_backend(isa), c, data), truth));
     }
@@ -141,7 +162,7 @@ TEST(GemmOExactness, ThreadCountDoesNotChangeABit) {
     GemmOCase c = random_gemm_o_case(seed, Pattern::kRandomC);
     c.update = seed % 2 == 0;
     const GemmOData data = make_data(c);
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       const GemmOOutcome one = run(cpu_backend(isa, 1), c, data);
       for (int threads : {2, 4}) {

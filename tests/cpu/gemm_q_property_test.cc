@@ -10,12 +10,12 @@
 namespace flashomni::testkit {
 namespace {
 
-void expect_right(const GemmQCase& c) {
+void expect_right(const GemmQCase& c, const std::vector<std::string>& isas) {
   const GemmQData data = make_data(c);
   const Expected truth = make_truth(c, data);
   GemmQData poisoned = data;
   if (c.sparse) poison(c, poisoned);
-  for (const std::string& isa : cpu_isas()) {
+  for (const std::string& isa : isas) {
     SCOPED_TRACE(c.text() + " isa=" + isa);
     const GemmQOutcome outcome = run(cpu_backend(isa), c, poisoned);
     EXPECT_EQ(outcome.damage, "");
@@ -26,6 +26,14 @@ void expect_right(const GemmQCase& c) {
     }
     EXPECT_TRUE(compare(outcome.out, truth));
   }
+}
+
+void expect_right(const GemmQCase& c) {
+  expect_right(c, cpu_isas());
+  if (bf16_isas().empty()) return;
+  GemmQCase narrow = c;
+  narrow.x_values = narrow.weight_dtype = DType::kBF16;
+  expect_right(narrow, bf16_isas());
 }
 
 class GemmQPatterns : public testing::TestWithParam<Pattern> {};
@@ -91,7 +99,7 @@ TEST(GemmQExactness, AllOnesIsDenseBitForBit) {
     GemmQCase c = random_gemm_q_case(seed, Pattern::kAllOnes);
     c.out_dtype = DType::kF32;
     const GemmQData data = make_data(c);
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       c.sparse = false;
       const GemmQOutcome dense = run(cpu_backend(isa), c, data);
@@ -106,7 +114,7 @@ TEST(GemmQExactness, ThreadCountDoesNotChangeABit) {
     GemmQCase c = random_gemm_q_case(seed, Pattern::kRandomC);
     c.out_dtype = DType::kF32;
     const GemmQData data = make_data(c);
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       const GemmQOutcome one = run(cpu_backend(isa, 1), c, data);
       for (int threads : {2, 4}) {

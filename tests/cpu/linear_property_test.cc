@@ -45,6 +45,7 @@ struct LinearCase {
   int in_features = 0;
   int out_features = 0;
   DType weight_dtype = DType::kF32;
+  DType x_values = DType::kF32;  // a type that holds all values of x exactly
   Activation activation = Activation::kNone;
   bool bias = true, out = true, residual = false, gate = false;
   Placement placement;
@@ -89,7 +90,7 @@ LinearData make_data(const LinearCase& c) {
   Rng rng(c.seed ^ 0x5eed);
   const int64_t rows = int64_t{1} * c.batch * c.rows;
   LinearData data;
-  data.x = rounded_to(DType::kF32, outlier_values(rng, rows * c.in_features));
+  data.x = rounded_to(c.x_values, outlier_values(rng, rows * c.in_features));
   data.layer = make_layer(rng, c.out_features, c.in_features, c.weight_dtype, c.bias);
   if (c.residual) {
     data.residual = rounded_to(DType::kF32, normal_values(rng, rows * c.out_features));
@@ -182,13 +183,21 @@ testing::AssertionResult check(const LinearOutcome& outcome, const LinearTruth& 
   return testing::AssertionSuccess();
 }
 
-void expect_right(const LinearCase& c) {
+void expect_right(const LinearCase& c, const std::vector<std::string>& isas) {
   const LinearData data = make_data(c);
   const LinearTruth truth = make_truth(c, data);
-  for (const std::string& isa : cpu_isas()) {
+  for (const std::string& isa : isas) {
     SCOPED_TRACE(c.text() + " isa=" + isa);
     EXPECT_TRUE(check(run(cpu_backend(isa), c, data), truth));
   }
+}
+
+void expect_right(const LinearCase& c) {
+  expect_right(c, cpu_isas());
+  if (bf16_isas().empty()) return;
+  LinearCase narrow = c;
+  narrow.x_values = narrow.weight_dtype = DType::kBF16;
+  expect_right(narrow, bf16_isas());
 }
 
 TEST(LinearProperty, MatchesTheOracle) {
@@ -214,7 +223,7 @@ TEST(LinearProperty, ThreadCountDoesNotChangeABit) {
   for (uint64_t seed = 301000; seed < 301010; ++seed) {
     const LinearCase c = random_linear_case(seed);
     const LinearData data = make_data(c);
-    for (const std::string& isa : cpu_isas()) {
+    for (const std::string& isa : all_cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
       const LinearOutcome one = run(cpu_backend(isa, 1), c, data);
       for (int threads : {2, 4}) {

@@ -30,7 +30,8 @@ struct GemmOCase {
   int head_dim = 0;
   int mlp_features = 0;
   int width = 0;
-  DType dtype = DType::kF32;  // of activations, planes and factors
+  DType dtype = DType::kF32;   // of activations, planes and factors
+  DType values = DType::kF32;  // a type that holds all values of the left factors exactly
   DType weight_dtype = DType::kF32;
   bool bias = true;
   bool out = true;
@@ -95,14 +96,17 @@ inline GemmOData make_data(const GemmOCase& c) {
   const int64_t tokens = int64_t{1} * g.batch * g.q_tokens;
   const int64_t rows = int64_t{1} * g.batch * c.rows;
   const auto rounded = [&](std::vector<double> values) { return rounded_to(c.dtype, values); };
+  const auto factor = [&](std::vector<double> values) {
+    return rounded_to(c.values, rounded(std::move(values)));
+  };
   const auto f32 = [](std::vector<double> values) { return rounded_to(DType::kF32, values); };
   GemmOData data;
   for (int m = 0; m < c.num_planes; ++m) {
-    data.factors.push_back(rounded(outlier_values(rng, tokens * g.heads * c.head_dim)));
+    data.factors.push_back(factor(outlier_values(rng, tokens * g.heads * c.head_dim)));
     data.planes.push_back(rounded(normal_values(rng, tokens * c.width)));
   }
   data.coefficients = f32(reference::taylor_coefficients(c.num_planes, rng.range(1, 5)));
-  data.mlp = rounded(outlier_values(rng, rows * c.mlp_features));
+  data.mlp = factor(outlier_values(rng, rows * c.mlp_features));
   if (c.residual) data.residual = rounded(normal_values(rng, rows * c.width, 3));
   if (c.gate) data.gate = f32(normal_values(rng, int64_t{1} * g.batch * c.width));
   data.layer =

@@ -29,6 +29,7 @@ struct GemmQCase {
   int in_features = 0;
   int head_dim = 0;
   DType x_dtype = DType::kF32;
+  DType x_values = DType::kF32;  // a type that holds all values of x exactly
   DType weight_dtype = DType::kF32;
   DType out_dtype = DType::kF32;
   bool bias = true;
@@ -87,8 +88,9 @@ inline GemmQData make_data(const GemmQCase& c) {
   Rng rng(c.seed ^ 0x5eed);
   const SymbolGeometry& g = c.geometry;
   GemmQData data;
-  data.x =
-      rounded_to(c.x_dtype, outlier_values(rng, int64_t{1} * g.batch * c.rows * c.in_features));
+  data.x = rounded_to(
+      c.x_values,
+      rounded_to(c.x_dtype, outlier_values(rng, int64_t{1} * g.batch * c.rows * c.in_features)));
   data.layer = make_layer(rng, g.heads * c.head_dim, c.in_features, c.weight_dtype, c.bias);
   if (c.rms) data.rms_weight = rounded_to(DType::kF32, normal_values(rng, c.head_dim));
   if (c.rope) {
