@@ -7,6 +7,7 @@ with the peers' milliseconds in `baselines`, and prints ratios. Run it on a quie
   python3 -m venv .venv && .venv/bin/pip install -r bench/requirements-peers.txt
   .venv/bin/python bench/peers_cpu.py                          about half an hour on two cores
   .venv/bin/python bench/peers_cpu.py --only linear --rounds 3
+  .venv/bin/python bench/peers_cpu.py --only bf16              products in bf16, where the CPU has AMX
 """
 import argparse
 import datetime
@@ -64,6 +65,8 @@ class Report:
 
 
 def label(row):
+    if row["op"] in ("gemm_q", "gemm_o", "gemm-q", "gemm-o"):
+        return f"{row['op']} {row['n']} x {row['in_features']} x {row['out_features']}"
     if row["op"] == "linear":
         return f"linear {row['n']} x {row['in_features']} x {row['out_features']}"
     if row["op"] == "generation":
@@ -118,6 +121,36 @@ def measure_linears(flashomni, report, rounds):
                 contestants = {"ours": ours, **{name: timed(call, repeats) for name, call in calls.items()}}
                 samples = interleave(contestants, rounds)
                 report.add(rows[0], samples.pop("ours"), samples)
+
+
+def measure_bf16(flashomni, report, rounds):
+    """Linear layers, GEMM-Q, GEMM-O and a dense generation with `--isa AMX`, beside our own in f32 and PyTorch's
+    bf16 layers."""
+    def side_by_side(op, args, find, peers):
+        rows = {}
+
+        def ours(isa):
+            def run():
+                doc = flashomni("bench", op, *args, "--isa", isa)
+                rows[isa] = next(row for row in doc["rows"] if find(row))
+                if isa == "AMX":
+                    report.take_head(doc)
+                return rows[isa]["ms_samples"]
+            return run
+
+        samples = interleave({"ours": ours("AMX"), "ours_f32": ours("AVX3"), **peers}, rounds)
+        report.add(rows["AMX"], samples.pop("ours"), samples)
+
+    dense = lambda row: row["pattern"] == "dense"
+    for m in LINEAR_ROWS:
+        for width in LINEAR_WIDTHS:
+            repeats = max(1, min(15, int(2e10 / (2 * m * width * width))))
+            calls = kernels.bf16_linears(*kernels.linear_inputs(m, width, width, SEED))
+            side_by_side("linear", ["--n", m, "--in", width, "--out", width, "--seed", SEED, "--repeats", repeats],
+                         dense, {name: timed(call, repeats) for name, call in calls.items()})
+    for op in ("gemm-q", "gemm-o"):
+        side_by_side(op, ["--n", 4608, "--seed", SEED, "--repeats", 3, "--dense-only"], dense, {})
+    side_by_side("e2e", [*generation.SAME_REQUEST, "--repeats", 2], lambda row: row["op"] == "generation", {})
 
 
 def measure_generation(flashomni, report, rounds):
@@ -194,7 +227,8 @@ def main():
     parser.add_argument("--flashomni", default=os.path.join("build", "release", "bin", "flashomni"), metavar="PROGRAM")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="times that every contestant runs")
-    parser.add_argument("--only", choices=["attention", "linear", "generation"], action="append")
+    parser.add_argument("--only", choices=["attention", "linear", "generation", "bf16"], action="append",
+                        help="bf16 (wants AMX) runs only when asked for")
     date = datetime.datetime.now(datetime.timezone.utc)
     results = os.path.join("bench", "results", f"{date:%Y-%m-%d}-cpu-peers.json")
     parser.add_argument("--json", default=results, metavar="FILE")
@@ -207,9 +241,10 @@ def main():
 
     torch.set_num_threads(args.threads)
     flashomni, report = Flashomni(args.flashomni, args.threads), Report()
-    measures = {"attention": measure_attention, "linear": measure_linears, "generation": measure_generation}
+    measures = {"attention": measure_attention, "linear": measure_linears, "generation": measure_generation,
+                "bf16": measure_bf16}
     with torch.inference_mode():
-        for name in args.only or measures:
+        for name in args.only or ["attention", "linear", "generation"]:
             measures[name](flashomni, report, args.rounds)
     document = {"command": shlex.join([os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
                 "commit": report.commit,

@@ -73,6 +73,19 @@ def linear_inputs(m, k, n, seed):
     return x, w, torch.randn(n, generator=generator)
 
 
+def bf16_linears(x, w, b):
+    """Like linears(), with the factors in bf16: all of it, and as a layer meets it between operations in f32."""
+    wanted = F.linear(x, w, b)
+    x16, w16, b16 = x.bfloat16(), w.bfloat16(), b.bfloat16()
+    out = {"pytorch_bf16": lambda: F.linear(x16, w16, b16),
+           "pytorch_bf16_to_f32": lambda: F.linear(x.bfloat16(), w16, b16).float()}
+    for name, call in out.items():
+        worst = (call().float() - wanted).abs().max().item()
+        if not worst < 0.1:
+            raise SystemExit(f"{name} differs from F.linear in f32 by {worst:.2g}, wanted below 0.1")
+    return out
+
+
 def linears(x, w, b):
     """{name: function} of every way to run the layer; the packed ones have their weight in the library's
     own layout already, as ours has."""
