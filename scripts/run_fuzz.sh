@@ -11,7 +11,7 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 # Short inputs run fast, and every rule of these formats fits into them.
-declare -A max_length=([image]=1024 [json]=384 [safetensors]=512 [symbols]=256 [tokenizer]=384)
+declare -A max_length=([image]=1024 [json]=384 [npz]=1024 [safetensors]=512 [symbols]=256 [tokenizer]=384)
 
 usage() {
   echo "usage: scripts/run_fuzz.sh EXECUTIONS [TARGET...] | --merge [TARGET...]" >&2
@@ -22,7 +22,7 @@ count=$1
 shift
 [[ "$count" == --merge || "$count" =~ ^[0-9]+$ ]] || usage
 targets=("$@")
-((${#targets[@]})) || targets=(image json safetensors symbols tokenizer)
+((${#targets[@]})) || targets=(image json npz safetensors symbols tokenizer)
 for target in "${targets[@]}"; do
   [[ -n "${max_length[$target]:-}" ]] || usage
 done

@@ -24,7 +24,8 @@ struct Flags {
   OutputFlags output;
 
   void add_input_to(CLI::App& app) {
-    app.add_option("file", in, "symbols (.fosy), a trace, or a safetensors file of other kernels")
+    app.add_option("file", in,
+                   "symbols (.fosy), a trace, or a file of other kernels (safetensors, .npz)")
         ->required()
         ->type_name("FILE");
     add_number(app, "--step", step, 0, "of a trace: the Update step (default: its last)");
@@ -166,7 +167,9 @@ void add_symbols(CLI::App& app, CommandLine& line) {
   CLI::App* convert_sub = sub->add_subcommand(
       "convert", "from and to dense masks, BSR, FlexAttention and FlashAttention 4 block lists");
   flags->add_input_to(*convert_sub);
-  convert_sub->add_option("out", flags->out, "file to write")->required()->type_name("OUT");
+  convert_sub->add_option("out", flags->out, "file to write (safetensors, or .npz by its name)")
+      ->required()
+      ->type_name("OUT");
   convert_sub
       ->add_option("--to", flags->to, "fosy, mask, bsr, flex or fa4 (default for .fosy: fosy)")
       ->type_name("FORMAT");

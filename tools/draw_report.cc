@@ -22,21 +22,24 @@ Result<std::string> draw_report(const std::string& command, const Runtime& runti
   FO_ASSIGN_OR_RETURN(const std::string maps, html::symbol_maps(result.snapshots, r.layer_names));
   const double flops = r.flops_dense > 0 ? r.flops_skipped / r.flops_dense : 0;
 
-  std::string body = html::section(
-      "Picture", images + html::facts({{"strategy", strategy_text(choice)},
-                                       {"seconds", fixed(result.seconds, 2)},
-                                       {"steps", std::to_string(request.steps)},
-                                       {"size", std::to_string(request.width) + " x " +
-                                                    std::to_string(request.height)},
-                                       {"seed", std::to_string(request.seed)},
-                                       {"guidance", fixed(request.guidance, 2)},
-                                       {"attention left out", percent(r.attention_sparsity)},
-                                       {"in Dispatch steps", percent(r.dispatch_sparsity)},
-                                       {"GEMM-Q", percent(r.gemm_q_sparsity)},
-                                       {"GEMM-O", percent(r.gemm_o_sparsity)},
-                                       {"layers reused whole", percent(r.degraded_share)},
-                                       {"FLOPs left out", percent(flops)},
-                                       {"cache, MiB", mebibytes(r.peak_cache_bytes)}}));
+  std::vector<std::pair<std::string, std::string>> facts = {
+      {"strategy", strategy_text(choice)},
+      {"seconds", fixed(result.seconds, 2)},
+      {"steps", std::to_string(request.steps)},
+      {"size", std::to_string(request.width) + " x " + std::to_string(request.height)},
+      {"seed", std::to_string(request.seed)},
+      {"guidance", fixed(request.guidance, 2)},
+      {"attention left out", percent(r.attention_sparsity)},
+      {"in Dispatch steps", percent(r.dispatch_sparsity)},
+      {"GEMM-Q", percent(r.gemm_q_sparsity)},
+      {"GEMM-O", percent(r.gemm_o_sparsity)},
+      {"layers reused whole", percent(r.degraded_share)},
+      {"FLOPs left out", percent(flops)},
+      {"cache, MiB", mebibytes(r.peak_cache_bytes)}};
+  if (r.softmax_skip_share > 0) {
+    facts.emplace_back("below the softmax threshold", percent(r.softmax_skip_share));
+  }
+  std::string body = html::section("Picture", images + html::facts(facts));
   body += html::section("What ran dense", html::fallbacks(r.fallbacks));
   body += html::section("Steps and layers", html::run_charts(detail));
   body += html::section("Symbols", maps);

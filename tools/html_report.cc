@@ -37,6 +37,18 @@ Result<std::string> maps_of(const SymbolSnapshot& s, const std::string& layer, i
   return out + "</div>\n";
 }
 
+std::string layer_name(const SymbolSnapshot& s, const std::vector<std::string>& layers) {
+  return size_t(s.layer) < layers.size() ? layers[size_t(s.layer)] : std::string();
+}
+
+constexpr char kNoSymbols[] = "<p>The run built no symbols.</p>\n";
+constexpr char kMapLegend[] =
+    "<div class=\"legend\"><span><i style=\"background:#1f4e79\"></i>computed</span>"
+    "<span><i style=\"background:#f0f0f0\"></i>skipped</span>"
+    "<span><i style=\"background:#f0a03c\"></i>row from the cache</span></div>\n"
+    "<p class=\"quiet\">A row is a block of queries, a column a block of keys and values. Under "
+    "each head: the share of its attention that is left out.</p>\n";
+
 }  // namespace
 
 Result<std::string> pictures(const std::vector<CaptionedPicture>& all,
@@ -64,7 +76,7 @@ std::string memory_table(const RunDetail& d) {
 
 Result<std::string> symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
                                 const std::vector<std::string>& layers) {
-  if (snapshots.empty()) return std::string("<p>The run built no symbols.</p>\n");
+  if (snapshots.empty()) return std::string(kNoSymbols);
   std::map<std::pair<int, int>, const SymbolSnapshot*> last;  // (layer, stream)
   std::set<int> steps;
   int streams = 1;
@@ -73,15 +85,8 @@ Result<std::string> symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
     streams = std::max(streams, s.stream + 1);
     steps.insert(s.step);
   }
-  const auto name = [&](const SymbolSnapshot& s) {
-    return size_t(s.layer) < layers.size() ? layers[size_t(s.layer)] : std::string();
-  };
-  std::string out =
-      "<div class=\"legend\"><span><i style=\"background:#1f4e79\"></i>computed</span>"
-      "<span><i style=\"background:#f0f0f0\"></i>skipped</span>"
-      "<span><i style=\"background:#f0a03c\"></i>row from the cache</span></div>\n"
-      "<p class=\"quiet\">A row is a block of queries, a column a block of keys and values. Under "
-      "each head: the share of its attention that is left out.</p>\n";
+  const auto name = [&](const SymbolSnapshot& s) { return layer_name(s, layers); };
+  std::string out = kMapLegend;
   std::string body;
   size_t maps = 0, left_out = 0;
   for (const auto& [where, s] : last) {
@@ -111,6 +116,21 @@ Result<std::string> symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
   if (left_out > 0) {
     out += "<p class=\"quiet\">" + std::to_string(left_out) +
            " maps of layers at earlier Updates are left out here; inspect shows them.</p>\n";
+  }
+  return out;
+}
+
+Result<std::string> last_symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
+                                     const std::vector<std::string>& layers) {
+  std::map<int, const SymbolSnapshot*> last;  // by layer
+  for (const SymbolSnapshot& s : snapshots) {
+    if (s.stream == 0) last[s.layer] = &s;
+  }
+  if (last.empty()) return std::string(kNoSymbols);
+  std::string out = kMapLegend;
+  for (const auto& [layer, s] : last) {
+    FO_ASSIGN_OR_RETURN(const std::string one, maps_of(*s, layer_name(*s, layers), 1));
+    out += one;
   }
   return out;
 }

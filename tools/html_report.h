@@ -32,6 +32,10 @@ std::string memory_table(const RunDetail& detail);
 Result<std::string> symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
                                 const std::vector<std::string>& layers);
 
+// The same of one Update alone, the last, and of the first guidance stream: for pages of many runs.
+Result<std::string> last_symbol_maps(const std::vector<SymbolSnapshot>& snapshots,
+                                     const std::vector<std::string>& layers);
+
 // What ran dense although it was asked to run sparse; says so when nothing did.
 std::string fallbacks(const std::vector<Fallback>& fallbacks);
 // The exact command, the machine and the build.

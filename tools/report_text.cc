@@ -17,7 +17,10 @@ std::string sparsity_text(const RunReport& r) {
   return percent(r.attention_sparsity) + " of attention skipped (" + percent(r.dispatch_sparsity) +
          " in Dispatch steps), GEMM-Q " + percent(r.gemm_q_sparsity) + ", GEMM-O " +
          percent(r.gemm_o_sparsity) + ", layers degraded " + percent(r.degraded_share) +
-         ", FLOPs " + percent(flops) + ", cache " + mebibytes(r.peak_cache_bytes) + " MiB";
+         ", FLOPs " + percent(flops) + ", cache " + mebibytes(r.peak_cache_bytes) + " MiB" +
+         (r.softmax_skip_share > 0 ? ", products with values below the softmax threshold " +
+                                         percent(r.softmax_skip_share)
+                                   : "");
 }
 
 void print_fallbacks(const std::vector<Fallback>& fallbacks) {

@@ -65,13 +65,10 @@ RunDetail detail_of(const RunReport& report) {
     d.streams = static_cast<int>(d.kinds.front().size() / d.layers.size());
   }
   const MemoryLedger& l = report.ledger;
-  d.memory = {{"symbols", l.symbols},
-              {"plans", l.plans},
-              {"features", l.features},
-              {"bias planes", l.bias_planes},
-              {"module outputs", l.modules},
-              {"scratch", l.scratch},
-              {"cache at its peak", report.peak_cache_bytes}};
+  d.memory = {{"symbols", l.symbols},        {"plans", l.plans},
+              {"features", l.features},      {"bias planes", l.bias_planes},
+              {"module outputs", l.modules}, {"residuals", l.residuals},
+              {"scratch", l.scratch},        {"cache at its peak", report.peak_cache_bytes}};
   return d;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pipelines/symbols_trace.h"
 #include "tools/html.h"
 #include "tools/html_charts.h"
 #include "tools/html_report.h"
@@ -58,6 +59,18 @@ std::string curves_section(const SweepResults& results) {
          html::escape(floor) + ".</p>\n";
 }
 
+// The symbols that a kept run ended with.
+Result<std::string> maps_of(const Trial& trial, const std::string& folder) {
+  std::vector<SymbolSnapshot> snapshots;
+  if (!trial.symbols.empty()) {
+    FO_ASSIGN_OR_RETURN(SymbolTrace trace, load_trace(folder + "/" + trial.symbols));
+    for (TraceEntry& e : trace.entries) {
+      snapshots.push_back({e.step, e.layer, e.stream, std::move(e.symbols)});
+    }
+  }
+  return html::last_symbol_maps(snapshots, trial.detail.layers);
+}
+
 std::string figures_table(const SweepResults& results) {
   std::vector<std::vector<std::string>> rows = {
       {"dense", std::to_string(results.dense.size()), fixed(results.dense_seconds(), 2), "1.00x",
@@ -100,8 +113,11 @@ Result<std::string> sweep_report(const std::string& command, const Runtime& runt
       pictures.push_back(
           {row.config.label + ", " + fixed(t.figures.psnr_db, 1) + " dB", std::move(image)});
       if (t.detail.empty()) continue;
-      runs += html::details(row.config.label, html::run_charts(t.detail) + "<h3>Memory</h3>\n" +
-                                                  html::memory_table(t.detail));
+      FO_ASSIGN_OR_RETURN(const std::string maps, maps_of(t, folder));
+      runs +=
+          html::details(row.config.label, html::run_charts(t.detail) +
+                                              "<h3>Symbols at the end of the run</h3>\n" + maps +
+                                              "<h3>Memory</h3>\n" + html::memory_table(t.detail));
     }
   }
   FO_ASSIGN_OR_RETURN(const std::string images, html::pictures(pictures, "many"));
@@ -118,7 +134,8 @@ Result<std::string> sweep_report(const std::string& command, const Runtime& runt
   if (!results.points.empty()) {
     body += html::section("Pictures: " + results.points.front().prompt, images);
   }
-  if (!runs.empty()) body += html::section("Steps and layers of these pictures", runs);
+  if (!runs.empty())
+    body += html::section("Steps, layers, symbols and memory of these pictures", runs);
   body += html::section("How it was made", html::origin(command, runtime));
   return html::page("Sweep of " + std::to_string(results.rows.size()) + " configs over " +
                         std::to_string(results.points.size()) + " pictures",

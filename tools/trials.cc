@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/trials.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "io/json.h"
 #include "io/messages.h"
 #include "pipelines/run_json.h"
+#include "pipelines/symbols_trace.h"
 #include "tools/signals.h"
 
 namespace flashomni::tools {
@@ -23,6 +25,19 @@ json header_json(const Runtime& runtime, const TextToImageRequest& base) {
           {"model", runtime.folder},
           {"backend", runtime.backend->info().name},
           {"settings", std::move(settings)}};
+}
+
+// Of every layer and stream only what the run ended with: what a report shows.
+std::vector<SymbolSnapshot> last_symbols(const std::vector<SymbolSnapshot>& all) {
+  std::vector<SymbolSnapshot> out;
+  for (auto s = all.rbegin(); s != all.rend(); ++s) {
+    const bool later = std::any_of(out.begin(), out.end(), [&](const SymbolSnapshot& o) {
+      return o.layer == s->layer && o.stream == s->stream;
+    });
+    if (!later) out.push_back(*s);
+  }
+  std::reverse(out.begin(), out.end());
+  return out;
 }
 
 std::string point_key(const std::string& key, const TrialPoint& point) {
@@ -79,6 +94,7 @@ json to_json(const Trial& t) {
               {"picture", t.picture},
               {"figures", figures_json(t.figures)}};
   if (!t.detail.empty()) out["detail"] = to_json(t.detail);
+  if (!t.symbols.empty()) out["symbols"] = t.symbols;
   return out;
 }
 
@@ -93,6 +109,7 @@ Result<Trial> parse_trial(const json& object, const std::string& source) {
   t.point.prompt = f.text("prompt", "");
   t.point.seed = static_cast<uint64_t>(f.integer("seed", 0));
   t.picture = f.text("picture", "");
+  t.symbols = f.text("symbols", "");
   JsonFields g(object["figures"], source + ": figures");
   for (const char* name : {"seconds", "dense_seconds", "ssim", "attention_sparsity"}) {
     g.require(name);
@@ -134,7 +151,7 @@ const Trial* Trials::find(const std::string& key, const TrialPoint& point) const
 
 Result<Trials::Run> Trials::draw(Runtime& runtime, const StrategyChoice* choice,
                                  const TrialPoint& point, const std::string& label,
-                                 const Hopeless& hopeless) {
+                                 const Hopeless& hopeless, bool keep_symbols) {
   if (stop_requested()) return cancelled("stopped before " + label);
   TextToImageRequest request = base_;
   request.prompt = point.prompt;
@@ -150,21 +167,29 @@ Result<Trials::Run> Trials::draw(Runtime& runtime, const StrategyChoice* choice,
     ended = hopeless && hopeless(p);
     return !ended;
   };
-  Result<TextToImageResult> result =
-      runtime.pipeline->generate(request, std::move(strategy), {}, callback);
+  Result<TextToImageResult> result = runtime.pipeline->generate(
+      request, std::move(strategy), EngineOptions{.keep_symbols = keep_symbols}, callback);
   progress_->clear();
   if (ended) return Run{{}, true};
   FO_RETURN_IF_ERROR(result.status());
-  return Run{{std::move(result->image), result->seconds, std::move(result->report)}, false};
+  return Run{{std::move(result->image), result->seconds, std::move(result->report),
+              std::move(result->snapshots)},
+             false};
 }
 
-Result<const Trial*> Trials::keep(Trial trial, const Image* picture) {
-  if (picture) {
+Result<const Trial*> Trials::keep(Trial trial, const Measured* kept) {
+  if (kept) {
     // Numbered by what is there already: the names of a resumed folder go on where it stopped.
     char name[40];
     std::snprintf(name, sizeof(name), "picture-%05zu.png", trials_.size() + 1);
     trial.picture = name;
-    FO_RETURN_IF_ERROR(save_png(folder_ + "/" + name, *picture));
+    FO_RETURN_IF_ERROR(save_png(folder_ + "/" + name, kept->image));
+    if (!kept->snapshots.empty()) {
+      std::snprintf(name, sizeof(name), "symbols-%05zu.safetensors", trials_.size() + 1);
+      trial.symbols = name;
+      const SymbolTrace trace = make_trace(kept->report, last_symbols(kept->snapshots));
+      FO_RETURN_IF_ERROR(save_trace(trace, folder_ + "/" + name));
+    }
   }
   FO_RETURN_IF_ERROR(journal_.append(to_json(trial)));
   index(std::move(trial));
@@ -175,7 +200,7 @@ Result<const Trial*> Trials::run_dense(const TrialPoint& point, const std::strin
   if (const Trial* done = find(kDenseKey, point)) return done;
   FO_ASSIGN_OR_RETURN(const Run run, draw(*runtime_, nullptr, point, label, {}));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(run.measured, run.measured));
-  return keep({kDenseKey, {"dense", "", {}}, point, "", {}, figures}, &run.measured.image);
+  return keep({kDenseKey, {"dense", "", {}}, point, "", {}, "", figures}, &run.measured);
 }
 
 // The dense run of a point as comparisons need it; its picture comes from the folder.
@@ -194,13 +219,13 @@ Result<const Trial*> Trials::run(const StrategyChoice& choice, const TrialPoint&
   const std::string key = trial_key(choice);
   if (const Trial* done = find(key, point)) return done;
   FO_RETURN_IF_ERROR(run_dense(point, label + ": dense").status());
-  FO_ASSIGN_OR_RETURN(const Run run, draw(*runtime_, &choice, point, label, hopeless));
+  FO_ASSIGN_OR_RETURN(const Run run,
+                      draw(*runtime_, &choice, point, label, hopeless, keep_picture));
   if (run.ended) return static_cast<const Trial*>(nullptr);
   FO_ASSIGN_OR_RETURN(const Measured dense, dense_of(point));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(dense, run.measured));
-  if (!keep_picture) return keep({key, choice, point, "", {}, figures}, nullptr);
-  return keep({key, choice, point, "", detail_of(run.measured.report), figures},
-              &run.measured.image);
+  if (!keep_picture) return keep({key, choice, point, "", {}, "", figures}, nullptr);
+  return keep({key, choice, point, "", detail_of(run.measured.report), "", figures}, &run.measured);
 }
 
 Result<const Trial*> Trials::run_noise_floor(Runtime& other, const TrialPoint& point) {
@@ -209,7 +234,7 @@ Result<const Trial*> Trials::run_noise_floor(Runtime& other, const TrialPoint& p
   FO_ASSIGN_OR_RETURN(const Run run, draw(other, nullptr, point, kNoiseKey, {}));
   FO_ASSIGN_OR_RETURN(const Measured dense, dense_of(point));
   FO_ASSIGN_OR_RETURN(const Figures figures, compare(dense, run.measured));
-  return keep({kNoiseKey, {"dense", "", {}}, point, "", {}, figures}, nullptr);
+  return keep({kNoiseKey, {"dense", "", {}}, point, "", {}, "", figures}, nullptr);
 }
 
 Result<Runtime> open_noise_runtime(const ModelFlags& flags, const Runtime& main) {

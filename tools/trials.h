@@ -31,7 +31,10 @@ struct Trial {
   StrategyChoice choice;
   TrialPoint point;
   std::string picture;  // file in the folder; empty: not kept
-  RunDetail detail;     // of trials that kept their picture
+  // Of trials that kept their picture: steps and layers, and a trace (symbols_trace.h) of the last
+  // symbols of every layer and stream, a file in the folder; empty where the run built none.
+  RunDetail detail;
+  std::string symbols;
   Figures figures;
 };
 
@@ -60,8 +63,8 @@ class Trials {
   // Ends a run that is not worth finishing.
   using Hopeless = std::function<bool(const StepProgress&)>;
   // Runs the trial, and its dense partner before it, unless they are finished. nullptr when
-  // `hopeless` ended it. kCancelled when the user stopped it. With `keep_picture`, the picture
-  // stays in the folder. Pointers stay valid.
+  // `hopeless` ended it. kCancelled when the user stopped it. With `keep_picture`, picture and
+  // symbols stay in the folder. Pointers stay valid.
   Result<const Trial*> run(const StrategyChoice& choice, const TrialPoint& point,
                            const std::string& label, bool keep_picture = false,
                            const Hopeless& hopeless = {});
@@ -89,8 +92,8 @@ class Trials {
     bool ended = false;  // as hopeless
   };
   Result<Run> draw(Runtime& runtime, const StrategyChoice* choice, const TrialPoint& point,
-                   const std::string& label, const Hopeless& hopeless);
-  Result<const Trial*> keep(Trial trial, const Image* picture);
+                   const std::string& label, const Hopeless& hopeless, bool keep_symbols = false);
+  Result<const Trial*> keep(Trial trial, const Measured* kept);
   Result<Measured> dense_of(const TrialPoint& point) const;
   void index(Trial trial);
 

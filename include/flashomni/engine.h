@@ -85,9 +85,10 @@ struct MemoryLedger {
 // What one layer did in one step and stream.
 struct LayerRecord {
   LayerKind kind = LayerKind::kDense;
-  SymbolCounts counts;    // of the symbols in force; all active unless kSparse / kDegraded
-  bool sparse_q = false;  // the query projection followed S_c
-  bool sparse_o = false;  // the output projection followed S_c
+  SymbolCounts counts;        // of the symbols in force; all active unless kSparse / kDegraded
+  bool sparse_q = false;      // the query projection followed S_c
+  bool sparse_o = false;      // the output projection followed S_c
+  SoftmaxSkipCounts softmax;  // of a sparse layer; what the symbols leave out is not counted
 };
 
 struct StepRecord {
@@ -121,6 +122,9 @@ struct RunReport {
   double gemm_o_sparsity = 0;
   double degraded_share = 0;  // layer-steps that ran degraded
   double skipped_share = 0;   // layer-steps that a skipped step left out
+  // Products with values that a threshold on the softmax left out, of those that symbols asked for
+  // where it was in force. Not part of attention_sparsity: their scores were computed.
+  double softmax_skip_share = 0;
 };
 
 // A host copy of the symbols built at one Update.

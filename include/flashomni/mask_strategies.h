@@ -12,8 +12,8 @@
 
 namespace flashomni {
 
-// SpargeAttn, first stage (arXiv 2502.18137, thu-ml/SpargeAttn): pooled attention of smoothed keys,
-// blocks whose tokens are unlike each other always computed.
+// SpargeAttn (arXiv 2502.18137, thu-ml/SpargeAttn): pooled attention of smoothed keys, blocks whose
+// tokens are unlike each other always computed; and, with pv, its second stage inside the kernel.
 struct SpargeOptions {
   std::string mode = "topk";  // or "cdf"
   double topk = 0.5;          // share of a row's kv blocks that is kept
@@ -21,6 +21,10 @@ struct SpargeOptions {
   double theta_sim = -0.1;    // similarity at or below which a block is always computed (cdf: 0.6)
   bool smooth_k = true;       // subtract the mean key first
   bool sink = false;          // keep the first kv block in every row
+  // Keys whose scores all lie pv powers of two below a row's highest so far are left out
+  // (published: 50, practically lossless; tuned 10 to 20); 0 = off. CPU only. See
+  // AttentionParams::softmax_skip.
+  double pv = 0;
   int block_q = 128;
   int block_kv = 64;
   bool protect_text = true;  // not in the published code, which relies on the gates

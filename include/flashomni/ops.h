@@ -105,6 +105,13 @@ struct GemmQkvParams {
   GemmQParams q, k, v;  // x, token_offset and d alike; k and v without symbols
 };
 
+// Products of one query row with one group of 32 keys and values, over all heads.
+struct SoftmaxSkipCounts {
+  int64_t products = 0;  // that the symbols asked for
+  int64_t left_out = 0;  // of them, below the threshold
+  double share() const { return products ? double(left_out) / double(products) : 0.0; }
+};
+
 // softmax(q k^T * scale) v under symbols. Tiles with S_c = 0 are not touched in `out` (nor `lse`),
 // skipped kv blocks are never read. Without symbols: dense, same arithmetic.
 struct AttentionParams {
@@ -116,6 +123,12 @@ struct AttentionParams {
   SymbolsView symbols;  // optional
   PlanView plan;        // of those symbols; required with symbols
   TensorView lse;       // [B, H, N] f32, natural log of the row's sum of exponentials; optional
+  // Second stage of SpargeAttn (arXiv 2502.18137, section 3.4): going through the keys in ascending
+  // order, 32 aligned ones at a time, a row leaves a group out of its sums when the group's highest
+  // score is at least so many powers of two below the highest before. 0: nothing is left out. Every
+  // row decides for itself, so that the result does not depend on how rows are computed together.
+  float softmax_skip = 0.f;
+  SoftmaxSkipCounts* skip_counts = nullptr;  // added to while it runs; optional
 };
 
 // GEMM-O, full and dispatch form. y = sum over active heads of attn_h W_h  (+ mlp W_mlp)  + bias.

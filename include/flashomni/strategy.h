@@ -189,6 +189,9 @@ class Strategy {
   // On Update steps (and where a layer rebuilds): writes valid symbols (see SymbolsView) for one
   // layer and stream, through backend operations only. REQUIRES begin_run.
   virtual Status build(const BuildContext& context, SymbolsView out) = 0;
+  // A threshold on the softmax of this strategy's sparse attention, in powers of two; see
+  // AttentionParams::softmax_skip. 0: none.
+  virtual double softmax_skip() const { return 0; }
   // A sentence on why this strategy has nothing to skip here, for the report; empty if it has.
   virtual std::string dense_reason() const { return {}; }
 };

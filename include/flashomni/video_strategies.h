@@ -43,6 +43,11 @@ struct StaOptions {
 struct Svg1Options {
   double density = 0.3;     // share of all pairs the band is sized for (0.25 HunyuanVideo, 0.3 Wan)
   bool first_frame = true;  // every query sees frame 0 (Wan)
+  // One order of the tokens for all heads, in tiles of some frames and neighbouring places that a
+  // block should hold: where frames are not much longer than blocks, bands over time cover nearly
+  // everything in the grid's own order (both 0).
+  int tile_frames = 0;
+  int tile_places = 0;
   int block_q = 128;
   int block_kv = 128;
   bool protect_text = true;

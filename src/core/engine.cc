@@ -605,6 +605,8 @@ Status Engine::Impl::sparse_attention(int layer, AttentionParams p) {
   if (s.action != LayerAction::kCached) {
     p.symbols = s.symbols;
     p.plan = s.plan;
+    p.softmax_skip = static_cast<float>(strategy->softmax_skip());
+    p.skip_counts = &record(layer).softmax;
     FO_RETURN_IF_ERROR(backend.attention(exec, p));
   }
   if (add) {

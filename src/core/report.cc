@@ -71,6 +71,7 @@ void add_fallback(std::vector<Fallback>& fallbacks, const std::string& where,
 void summarize(const std::vector<LayerDesc>& layers, RunReport& report) {
   double all = 0, dispatch = 0, pairs = 0, dispatch_pairs = 0, dispatch_rows = 0;
   double q = 0, o = 0, degraded = 0, skipped = 0;
+  SoftmaxSkipCounts softmax;
   report.flops_dense = report.flops_skipped = 0;
   for (const StepRecord& step : report.steps) {
     for (size_t i = 0; i < step.layers.size(); ++i) {
@@ -86,6 +87,8 @@ void summarize(const std::vector<LayerDesc>& layers, RunReport& report) {
       o += o_share;
       degraded += r.kind == LayerKind::kDegraded ? 1 : 0;
       skipped += r.kind == LayerKind::kSkipped ? 1 : 0;
+      softmax.products += r.softmax.products;
+      softmax.left_out += r.softmax.left_out;
       if (step.kind == StepKind::kDispatch || step.kind == StepKind::kSkipModel) {
         dispatch += 1;
         dispatch_pairs += s.pairs;
@@ -104,6 +107,7 @@ void summarize(const std::vector<LayerDesc>& layers, RunReport& report) {
   report.gemm_o_sparsity = share(o, all);
   report.degraded_share = share(degraded, all);
   report.skipped_share = share(skipped, all);
+  report.softmax_skip_share = softmax.share();
 }
 
 }  // namespace flashomni

@@ -2,6 +2,7 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "base/bits.h"
@@ -23,6 +24,8 @@ constexpr int64_t kPackedBytes = int64_t{32} << 20;
 // Keys (as floats) that stay in an L2 of 2 MB together with as many values: fetching them ahead
 // would only cost time.
 constexpr int64_t kCachedKvFloats = 160 << 10;
+// Keys that softmax_skip leaves out together; divides every symbol block.
+constexpr int64_t kSkipTokens = 32;
 // Tokens of a packing task; divides every symbol block.
 constexpr int64_t kPackTokens = 16;
 
@@ -123,7 +126,7 @@ class Attention {
     const int64_t panel = context_.kernels.q_panel;
     const int64_t panels = ceil_div(kMaxBlockQ, panel);
     return static_cast<size_t>(panels) *
-               (2 * float_bytes(head_dim_ * panel) + 2 * float_bytes(panel)) +
+               (2 * float_bytes(head_dim_ * panel) + 3 * float_bytes(panel)) +
            float_bytes(kBufferedTokens * panel);
   }
 
@@ -250,7 +253,9 @@ class Attention {
   // One query block of one head; `next` is likely the thread's next one.
   void compute_item(int64_t begin, const Item& item, const Item& next, int worker) const {
     AttentionState states[kMaxBlockQ];
-    const int num_states = load_states(item.group, item.block, worker, states);
+    int64_t left_out = 0, products = 0;
+    const int num_states = load_states(item.group, item.block, worker, states, &left_out);
+    const auto attend = skips() ? context_.kernels.attend_skipping : context_.kernels.attend;
 
     const KvBlock kv = kv_rows(begin, item.group);
     const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
@@ -269,9 +274,14 @@ class Attention {
             params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
       }
       for (int s = 0; s < num_states; ++s) {
-        context_.kernels.attend(states[s], blocks(kv, run), prefetches ? &coming : nullptr);
+        attend(states[s], blocks(kv, run), prefetches ? &coming : nullptr);
       }
+      products += ceil_div(int64_t{blocks(kv, run).tokens}, kSkipTokens);
       run = next_run;
+    }
+    if (skips() && params_.skip_counts) {
+      count(params_.skip_counts->products, products * rows_of(item.block));
+      count(params_.skip_counts->left_out, left_out);
     }
     store_states(item.group, item.block, states);
   }
@@ -282,12 +292,19 @@ class Attention {
     coming.set(PrefetchQueue::kValues, kv.v, head_dim_ * kFloat, kv.tokens, kv.v_stride * kFloat);
   }
 
+  bool skips() const { return params_.softmax_skip > 0; }
+  // Of several threads; a sum of whole numbers is the same in any order.
+  static void count(int64_t& total, int64_t n) {
+    std::atomic_ref(total).fetch_add(n, std::memory_order_relaxed);
+  }
+
   int rows_of(int64_t i) const {
     return static_cast<int>(std::min<int64_t>(block_q_, tokens_ - i * block_q_));
   }
 
   // Fresh states of the panels of query block i, in the thread's memory; returns how many.
-  int load_states(int64_t group, int64_t i, int worker, AttentionState* states) const {
+  int load_states(int64_t group, int64_t i, int worker, AttentionState* states,
+                  int64_t* left_out) const {
     const KernelTable& kernels = context_.kernels;
     const int panel = kernels.q_panel;
     const int rows = rows_of(i);
@@ -309,6 +326,13 @@ class Attention {
       state.sum = arena.take<float>(panel);
       state.p = p;
       state.head_dim = head_dim_;
+      if (skips()) {
+        state.top = arena.take<float>(panel);
+        state.softmax_skip = params_.softmax_skip;
+        state.rows = std::min(panel, rows - r);
+        state.left_out = left_out;
+        std::fill_n(state.top, panel, -INFINITY);
+      }
       std::fill_n(state.out_t, int64_t{head_dim_} * panel, 0.f);
       std::fill_n(state.max, panel, -INFINITY);
       std::fill_n(state.sum, panel, 0.f);

@@ -111,6 +111,9 @@ Status check_attention(const AttentionParams& p) {
   FO_RETURN_IF_ERROR(check_tensor("v", p.v, p.q.dtype, {batch, kv, heads, d}));
   FO_RETURN_IF_ERROR(check_tensor("out", p.out, p.q.dtype, {batch, tokens, heads, d}));
   FO_RETURN_IF_ERROR(check_optional("lse", p.lse, DType::kF32, {batch, heads, tokens}));
+  if (!(p.softmax_skip >= 0)) {
+    return wanted("softmax_skip", std::to_string(p.softmax_skip), "0 (off) or more powers of two");
+  }
   FO_RETURN_IF_ERROR(check_optional_symbols(p.symbols, batch, heads, tokens, kv));
   if (!p.symbols) return ok_status();
   const size_t bytes = plan_bytes(p.symbols.geometry);

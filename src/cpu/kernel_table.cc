@@ -30,6 +30,7 @@ const KernelTable kTable = {
     .q_panel = kPanel,
     .load_queries = load_queries,
     .attend = attend,
+    .attend_skipping = attend_skipping,
     .store_outputs = store_outputs,
     .to_f32 = to_f32,
     .norm_modulate = norm_modulate,

@@ -75,6 +75,11 @@ struct AttentionState {
   float* sum;        // [panel], sum of 2^(s - max)
   float* p;          // scratch [kBufferedTokens][panel]
   int head_dim;
+  // ---- of attend_skipping only, see AttentionParams::softmax_skip.
+  float* top;  // [panel], highest score so far, in units of log2
+  float softmax_skip;
+  int rows;           // lanes that hold a query
+  int64_t* left_out;  // counts products of a row with 32 keys
 };
 // Probabilities that wait for their product with the values: with the values they then fill most of
 // an L1 of 48 KB at head_dim 64.
@@ -151,6 +156,8 @@ struct KernelTable {
   // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
   // depend only on which groups of 32 were given. Meanwhile fetches what is `coming` (may be null).
   void (*attend)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
+  // The same under a softmax_skip. REQUIRES state.top and state.left_out.
+  void (*attend_skipping)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
   // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
   void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
                         int64_t stride, float* lse);

@@ -172,6 +172,11 @@ Status check_attention(const AttentionParams& p) {
                        ", the GPU kernel takes positive ones (0: 1/sqrt(head_dim))");
   }
   FO_RETURN_IF_ERROR(check_lse(p));
+  if (p.softmax_skip != 0) {
+    return unsupported("softmax_skip is " + std::to_string(p.softmax_skip) +
+                       ", the GPU attention kernel has no threshold on the softmax (0: off); the "
+                       "CPU has one");
+  }
   if (!p.symbols) return check_geometry(DensePlans::geometry_of(p), p);
   FO_RETURN_IF_ERROR(check_geometry(p.symbols.geometry, p));
   if (!p.plan) return invalid_argument("symbols came without the plan that was made of them");

@@ -56,11 +56,17 @@ json ledger_json(const MemoryLedger& l) {
 }
 
 json summary_json(const RunReport& r) {
-  return {{"attention_sparsity", r.attention_sparsity}, {"dispatch_sparsity", r.dispatch_sparsity},
-          {"cached_sparsity", r.cached_sparsity},       {"gemm_q_sparsity", r.gemm_q_sparsity},
-          {"gemm_o_sparsity", r.gemm_o_sparsity},       {"degraded_share", r.degraded_share},
-          {"skipped_share", r.skipped_share},           {"flops_dense", r.flops_dense},
-          {"flops_skipped", r.flops_skipped},           {"peak_cache_bytes", r.peak_cache_bytes},
+  return {{"attention_sparsity", r.attention_sparsity},
+          {"dispatch_sparsity", r.dispatch_sparsity},
+          {"cached_sparsity", r.cached_sparsity},
+          {"gemm_q_sparsity", r.gemm_q_sparsity},
+          {"gemm_o_sparsity", r.gemm_o_sparsity},
+          {"degraded_share", r.degraded_share},
+          {"skipped_share", r.skipped_share},
+          {"softmax_skip_share", r.softmax_skip_share},
+          {"flops_dense", r.flops_dense},
+          {"flops_skipped", r.flops_skipped},
+          {"peak_cache_bytes", r.peak_cache_bytes},
           {"fallbacks", fallbacks_json(r.fallbacks)}};
 }
 

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "io/messages.h"
-#include "io/safetensors.h"
+#include "pipelines/symbols_source.h"
 
 namespace flashomni {
 namespace {
@@ -39,15 +39,6 @@ constexpr ListNames kFa4Names = {"mask_block_cnt", "mask_block_idx", "full_block
 
 // ---- reading
 
-template <class T>
-void append_as(const std::vector<uint8_t>& bytes, std::vector<int64_t>& out) {
-  for (size_t at = 0; at < bytes.size(); at += sizeof(T)) {
-    T value;
-    std::memcpy(&value, bytes.data() + at, sizeof(T));
-    out.push_back(static_cast<int64_t>(value));
-  }
-}
-
 // A tensor of whole numbers with its shape.
 struct Integers {
   std::vector<int64_t> shape;
@@ -56,43 +47,30 @@ struct Integers {
 
 class Reader {
  public:
-  Reader(const SafetensorsFile& file, const SymbolsHints& hints) : file_(file), hints_(hints) {}
+  Reader(const SymbolsSource& file, const SymbolsHints& hints) : file_(file), hints_(hints) {}
 
-  bool has(const char* name) const { return file_.find(name) != nullptr; }
+  bool has(const char* name) const {
+    return file_.find(name) != nullptr || file_.others().contains(name);
+  }
 
   Result<Integers> integers(const char* name, size_t least_rank, size_t most_rank) const {
     const TensorEntry* e = file_.find(name);
-    if (!e) return refusal(std::string("has no tensor '") + name + "'");
+    if (!e) {
+      const auto other = file_.others().find(name);
+      if (other == file_.others().end()) {
+        return refusal(std::string("has no tensor '") + name + "'");
+      }
+      return refusal(std::string("tensor '") + name + "' has type " + quote(other->second) +
+                     ", wanted bool or whole numbers, little-endian");
+    }
     if (e->shape.size() < least_rank || e->shape.size() > most_rank) {
       return refusal(e->to_string() + " has " + std::to_string(e->shape.size()) + " axes, wanted " +
                      std::to_string(least_rank) +
                      (most_rank > least_rank ? " to " + std::to_string(most_rank) : ""));
     }
     if (e->numel() > kMaxElements) return refusal(e->to_string() + " is too large");
-    FO_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_tensor(*e));
-    Integers out{e->shape, {}};
-    out.values.reserve(static_cast<size_t>(e->numel()));
-    switch (e->dtype) {
-      case StoredDType::kBool:
-      case StoredDType::kU8:
-        append_as<uint8_t>(bytes, out.values);
-        break;
-      case StoredDType::kI8:
-        append_as<int8_t>(bytes, out.values);
-        break;
-      case StoredDType::kI16:
-        append_as<int16_t>(bytes, out.values);
-        break;
-      case StoredDType::kI32:
-        append_as<int32_t>(bytes, out.values);
-        break;
-      case StoredDType::kI64:
-        append_as<int64_t>(bytes, out.values);
-        break;
-      default:
-        return refusal(e->to_string() + ", wanted bool or whole numbers");
-    }
-    return out;
+    FO_ASSIGN_OR_RETURN(std::vector<int64_t> values, whole_numbers(*e, file_.path()));
+    return Integers{e->shape, std::move(values)};
   }
 
   // A hint, else the metadata under one of `keys`, else `fallback`.
@@ -162,7 +140,7 @@ class Reader {
     return refusal(std::string(what) + " is " + std::to_string(value));
   }
 
-  const SafetensorsFile& file_;
+  const SymbolsSource& file_;
   const SymbolsHints& hints_;
 };
 
@@ -454,7 +432,7 @@ Result<ImportedSymbols> import_symbols(const std::string& path, const SymbolsHin
     FO_ASSIGN_OR_RETURN(SparseSymbols symbols, load_symbols(path));
     return ImportedSymbols{std::move(symbols), SymbolsFormat::kFosy, {}};
   }
-  FO_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::open(path));
+  FO_ASSIGN_OR_RETURN(const SymbolsSource file, SymbolsSource::open(path));
   const auto version = file.metadata().find(kVersionKey);
   if (version != file.metadata().end() && version->second != kVersion) {
     return unsupported(path + ": version of the symbols is " + quote(version->second) +
@@ -489,7 +467,7 @@ Status export_symbols(const SparseSymbols& symbols, SymbolsFormat format, const 
                                                        {"kv_tokens", std::to_string(g.kv_tokens)},
                                                        {"block_q", std::to_string(g.block_q)},
                                                        {"block_kv", std::to_string(g.block_kv)}};
-  return write_safetensors(path, out.finish(), metadata);
+  return write_symbols_source(path, out.finish(), metadata);
 }
 
 }  // namespace flashomni

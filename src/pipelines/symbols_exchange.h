@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Symbols in the forms of other kernels, as safetensors files: read and written. The tensors have
-// the names and meanings that those kernels' own functions give them; docs/symbols_format.md lists
-// them with examples.
+// Symbols in the forms of other kernels, as safetensors or .npz files: read and written. The
+// tensors have the names and meanings that those kernels' own functions give them;
+// docs/symbols_format.md lists them with examples.
 #pragma once
 
 #include <string>
@@ -44,7 +44,7 @@ struct ImportedSymbols {
 // the path, what was seen and what was wanted.
 Result<ImportedSymbols> import_symbols(const std::string& path, const SymbolsHints& hints = {});
 
-// Writes one. Whole or not at all.
+// Writes one, as .npz where the name ends so. Whole or not at all.
 Status export_symbols(const SparseSymbols& symbols, SymbolsFormat format, const std::string& path);
 
 }  // namespace flashomni

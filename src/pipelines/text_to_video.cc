@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "pipelines/noise.h"
+#include "pipelines/token_order.h"
 
 namespace flashomni {
 namespace {
@@ -141,6 +142,9 @@ Result<TextToVideoResult> TextToVideoPipeline::generate(TextToVideoRequest reque
   setup.rows = shape.height / patch.height;
   setup.cols = shape.width / patch.width;
   const int tokens = setup.frames * setup.rows * setup.cols;
+  FO_ASSIGN_OR_RETURN(
+      setup.token_order,
+      strategy_token_order(strategy.get(), {setup.frames, setup.rows, setup.cols}, tokens));
   const std::vector<float> sigmas = flow_match_sigmas(scheduler_, request.steps, tokens);
   setup.sigmas.assign(sigmas.begin(), sigmas.end() - 1);
   setup.guidance = static_cast<float>(request.guidance);
@@ -166,8 +170,9 @@ Result<TextToVideoResult> TextToVideoPipeline::generate(TextToVideoRequest reque
   }
   Engine engine(backend_, std::move(strategy), options);
   FO_RETURN_IF_ERROR(transformer_->begin_run(engine, setup));
-  FO_ASSIGN_OR_RETURN(Tensor x,
-                      Tensor::upload(backend_, request.noise, {1, tokens, c.input_width()}));
+  const auto width = static_cast<size_t>(c.input_width());
+  const std::vector<float> input = to_order(setup.token_order, request.noise, width);
+  FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, input, {1, tokens, c.input_width()}));
   Denoising run{.exec = transformer_->exec(), .sigmas = sigmas, .streams = guided ? 2 : 1};
   run.guidance = request.guidance;
   run.input = run.latents = x;
@@ -182,6 +187,7 @@ Result<TextToVideoResult> TextToVideoPipeline::generate(TextToVideoRequest reque
   for (const float v : out.latents) {
     if (!std::isfinite(v)) return internal_error("the result holds NaN or infinity");
   }
+  out.latents = from_order(setup.token_order, out.latents, width);
   out.report = engine.report();
   out.activation_bytes = transformer_->activation_bytes();
   return out;

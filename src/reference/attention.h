@@ -7,6 +7,8 @@
 // the same precision" whose error says how much error a good kernel may make.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "reference/block_mask.h"
@@ -25,12 +27,21 @@ struct AttentionInput {
   std::vector<Real> v;              // [B, Nkv, H, d]
   double scale = 0;                 // 0 means 1/sqrt(d)
   const BlockMask* mask = nullptr;  // null: everything is computed
+  double softmax_skip = 0;          // see AttentionParams; 0: off
+};
+
+struct LeftOut {
+  int64_t products = 0, left_out = 0;  // see SoftmaxSkipCounts
+  // The least distance, in powers of two, of a decision from going the other way: what rounding
+  // must not exceed for another implementation to decide alike.
+  double margin = std::numeric_limits<double>::infinity();
 };
 
 // out = softmax(q k^T * scale) v and, if `lse` is given, the natural log of each row's sum of
 // exponentials. Tiles with S_c = 0 keep the values they have in `out` [B, N, H, d] and `lse`
-// [B, H, N]: in the engine those are the cached ones.
+// [B, H, N]: in the engine those are the cached ones. `left_out` counts what softmax_skip did.
 template <class Real>
-void attention(const AttentionInput<Real>& in, std::vector<Real>& out, std::vector<Real>* lse);
+void attention(const AttentionInput<Real>& in, std::vector<Real>& out, std::vector<Real>* lse,
+               LeftOut* left_out = nullptr);
 
 }  // namespace flashomni::reference

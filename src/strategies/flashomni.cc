@@ -41,17 +41,17 @@ class FlashOmniStrategy : public Strategy {
 
   CacheSpec cache_spec() const override {
     CacheSpec c;
-    c.features = o_.tau_q > 0 || o_.residual;
+    c.features = caches_rows() || o_.residual;
     c.order = o_.residual ? 0 : o_.order;
     c.residual = o_.residual;
     // Both look at what the features held before the Update.
     c.measure_forecast = caches_rows() && (row_score_ == RowScore::kForecastError ||
                                            row_score_ == RowScore::kChange);
-    c.degrade = o_.S_q > 0 && o_.tau_q > 0;
+    c.degrade = o_.S_q > 0 && caches_rows();
     c.degrade_density = o_.S_q;
     c.degrade_order = o_.degrade_order;
     // A residual is of an Update's symbols; dense steps before the first have none.
-    if (o_.prime && !o_.residual) {
+    if (o_.prime && c.features && !o_.residual) {
       const int depth = std::max(o_.order, c.degrade ? o_.degrade_order : 0);
       c.refresh_full_from = std::max(0, schedule_.warmup() - 1 - depth);
     }
@@ -79,6 +79,8 @@ class FlashOmniStrategy : public Strategy {
   }
 
  private:
+  // Without text nothing says what a row is worth by the paper's score, so all are computed and
+  // nothing is kept for them.
   bool caches_rows() const { return o_.tau_q > 0 && (has_text_ || row_score_ != RowScore::kText); }
 
   FlashOmniOptions o_;

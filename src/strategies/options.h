@@ -151,6 +151,7 @@ void visit(SpargeOptions& o, V& v) {
   v("theta_sim", o.theta_sim, -1, 1, "similarity at or below which a block is always computed");
   v("smooth_k", o.smooth_k, "subtract the mean key before pooling");
   v("sink", o.sink, "keep the first kv block in every row");
+  v("pv", o.pv, 0, 1e6, "powers of two below a row's highest score at which keys are left out");
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");
   visit(o.schedule, v);
@@ -323,6 +324,8 @@ void visit(StaOptions& o, V& v) {
 template <class V>
 void visit(Svg1Options& o, V& v) {
   v("density", o.density, 0, 1, "share of all pairs that the band is sized for");
+  v("tile_frames", o.tile_frames, 0, 100000, "frames in a tile of tokens (0: no reordering)");
+  v("tile_places", o.tile_places, 0, 100000, "neighbouring tokens of a frame in a tile");
   v("first_frame", o.first_frame, "every query sees the first frame");
   visit_blocks(o.block_q, o.block_kv, v);
   v("protect_text", o.protect_text, "always compute text rows and columns");

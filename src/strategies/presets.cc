@@ -74,6 +74,9 @@ std::vector<Preset> make_presets() {
   // for it, the shares are not tuned.
   const OptionMap squares = {{"tile_frames", Int{1}}, {"tile_rows", Int{8}}, {"tile_cols", Int{8}},
                              {"block_q", Int{64}},    {"block_kv", Int{64}}, {"warmup", Int{10}}};
+  const OptionMap bands = {{"tile_frames", Int{8}}, {"tile_places", Int{8}},
+                           {"first_frame", false},  {"block_q", Int{64}},
+                           {"block_kv", Int{64}},   {"dense_layers", Int{0}}};
   const OptionMap patches = {{"patch_rows", Int{8}}, {"patch_cols", Int{8}}, {"block_q", Int{64}},
                              {"block_kv", Int{64}},  {"warmup", Int{10}},    {"sparsity", 0.6}};
 
@@ -89,6 +92,7 @@ std::vector<Preset> make_presets() {
       {"flashomni", "balanced", "hunyuan_video", with(hunyuan, degrade)},
       {"draft", "balanced", "emoji_flux", patches},
       {"sta", "balanced", "emoji_flux", with(squares, {{"schedule_steps", Int{50}}})},
+      {"svg1", "balanced", "emoji_flux", bands},
       {"vsa", "balanced", "emoji_flux",
        with(squares, {{"sparsity", 0.6}, {"schedule_steps", Int{50}}})},
       {"flashomni", "quality", "wan", wan},

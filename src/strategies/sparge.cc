@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SpargeAttn, first stage; see SpargeOptions. The rule KEEP_CDF_LT keeps less than tau, as the
-// published code does. Its second stage (skipping inside the kernel) leaves no symbols.
+// SpargeAttn; see SpargeOptions. The rule KEEP_CDF_LT keeps less than tau, as the published code
+// does. Its second stage (skipping inside the kernel) leaves no symbols.
 #include <algorithm>
 #include <cmath>
 
@@ -21,6 +21,7 @@ class SpargeStrategy : public strategies::MaskStrategy {
   explicit SpargeStrategy(const SpargeOptions& o)
       : MaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
   const char* name() const override { return "sparge"; }
+  double softmax_skip() const override { return o_.pv; }
 
   Status begin_run(const RunInfo& run) override {
     const BlockRange text = keep_kv(run.sequence);

@@ -40,6 +40,81 @@ TEST_P(AttentionPatterns, MatchesTheOracle) {
 INSTANTIATE_TEST_SUITE_P(All, AttentionPatterns, testing::ValuesIn(kPatterns),
                          [](const auto& p) { return pattern_name(p.param); });
 
+// Thresholds on the softmax, at a distance from every decision that no rounding bridges: then the
+// same groups of keys must be left out, and counted.
+void expect_skips_right(AttentionCase c, int64_t& left_out) {
+  const AttentionData data = make_data(c);
+  AttentionTruth truth = make_truth(c, data);
+  const auto decided = [](const AttentionTruth& t) { return t.left_out.margin > 2e-3; };
+  for (int tries = 0; tries < 40 && !decided(truth); ++tries) {
+    c.softmax_skip += 0.0173f;
+    truth = make_truth(c, data);
+  }
+  ASSERT_TRUE(decided(truth)) << c.text() << " margin " << truth.left_out.margin;
+  for (const std::string& isa : cpu_isas()) {
+    SCOPED_TRACE(c.text() + " isa=" + isa);
+    const AttentionOutcome outcome = run(cpu_backend(isa), c, data);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.to_string();
+    EXPECT_EQ(outcome.damage, "");
+    EXPECT_TRUE(check(outcome, truth));
+    EXPECT_EQ(outcome.skipped.products, truth.left_out.products);
+    EXPECT_EQ(outcome.skipped.left_out, truth.left_out.left_out);
+  }
+  left_out += truth.left_out.left_out;
+}
+
+TEST(AttentionProperty, SoftmaxSkipLeavesOutWhatTheOracleDoes) {
+  uint64_t seed = 21000;
+  int64_t left_out = 0;
+  for (const Pattern pattern : {Pattern::kAllOnes, Pattern::kBoth}) {
+    for (const int block : {32, 64, 128}) {
+      for (const float skip : {1.5f, 4.f}) {
+        AttentionCase c;
+        c.seed = ++seed;
+        c.geometry = {.heads = 2, .q_tokens = 75, .kv_tokens = 165, .block_q = 64};
+        c.geometry.block_kv = block;
+        c.head_dim = 40;
+        c.pattern = pattern;
+        c.sparse = pattern == Pattern::kBoth || block != 64;
+        c.scale = 1.f;
+        c.softmax_skip = skip;
+        expect_skips_right(c, left_out);
+      }
+    }
+  }
+  EXPECT_GT(left_out, 500) << "the cases test little";
+}
+
+TEST(AttentionProperty, ASoftmaxSkipOutOfReachChangesNoBit) {
+  AttentionCase c;
+  c.seed = 21100;
+  c.geometry = {.heads = 3, .q_tokens = 130, .kv_tokens = 200, .block_q = 64, .block_kv = 64};
+  c.pattern = Pattern::kBoth;
+  c.rising = true;
+  const AttentionData data = make_data(c);
+  for (const std::string& isa : cpu_isas()) {
+    c.softmax_skip = 0;
+    const AttentionOutcome off = run(cpu_backend(isa), c, data);
+    EXPECT_EQ(off.skipped.products, 0);
+    c.softmax_skip = 1e6f;
+    const AttentionOutcome on = run(cpu_backend(isa), c, data);
+    EXPECT_TRUE(same_bits(on.out, off.out)) << isa;
+    EXPECT_TRUE(same_bits(on.lse, off.lse)) << isa;
+    EXPECT_GT(on.skipped.products, 0);
+    EXPECT_EQ(on.skipped.left_out, 0);
+  }
+}
+
+TEST(AttentionProperty, ASoftmaxSkipBelowZeroIsRefused) {
+  AttentionCase c;
+  c.geometry = {.q_tokens = 8, .kv_tokens = 8};
+  c.softmax_skip = -1;
+  const AttentionOutcome outcome = run(cpu_backend(cpu_isas().front()), c, make_data(c));
+  EXPECT_FALSE(outcome.status.ok());
+  EXPECT_NE(outcome.status.message().find("softmax_skip"), std::string::npos)
+      << outcome.status.to_string();
+}
+
 // Sizes that random choice may miss, one by one.
 TEST(AttentionProperty, EveryHeadDimAndRaggedEnd) {
   uint64_t seed = 20000;

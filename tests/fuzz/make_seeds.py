@@ -7,10 +7,12 @@
 The rest of a corpus is what libFuzzer found from these (scripts/run_fuzz.sh --merge).
 """
 
+import io
 import json
 import pathlib
 import struct
 import sys
+import zipfile
 import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -88,6 +90,42 @@ def symbols():
     yield file(1, 1, 33, 64 * 66, 32, 64, [0b11], [2**64 - 1, 3, 1, 0])
 
 
+def npz():
+    """An even byte and a whole archive, or an odd one and one .npy array."""
+
+    def array(header, values=b"", version=1):
+        text = header.encode()
+        size = struct.pack("<H" if version == 1 else "<I", len(text) + 1)
+        return b"\x93NUMPY" + bytes([version, 0]) + size + text + b"\n" + values
+
+    def header(descr, shape):
+        return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+
+    def archive(members, method=zipfile.ZIP_STORED, comment=b"", zip64=False):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as file:
+            for name, data in members.items():
+                info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
+                info.compress_type = method
+                with file.open(info, "w", force_zip64=zip64) as member:
+                    member.write(data)
+            file.comment = comment
+        return out.getvalue()
+
+    indptr = array(header("<i4", "(4,)"), struct.pack("<4i", 0, 2, 2, 5))
+    indices = array(header("<i8", "(5,)"), struct.pack("<5q", 0, 1, 0, 1, 2))
+    mask = array(header("|b1", "(1, 2, 3)"), b"\1\0\1\0\1\1")
+    scalar = array(header("<i8", "()"), struct.pack("<q", 128))
+    yield b"\0" + archive({"indptr": indptr, "indices": indices, "R": scalar, "C": scalar}, zip64=True)
+    yield b"\0" + archive({"mask": mask, "block_q": scalar}, zipfile.ZIP_DEFLATED)
+    yield b"\0" + archive({"x": array(header("<f4", "(0, 3)")), "y": array(header("<U3", "()"), b"a\0\0\0" * 3)})
+    yield b"\0" + archive({}, comment=b"nothing")
+    yield b"\1" + mask
+    yield b"\1" + array(header("<u2", "(1, 1, 1, 1, 1, 1, 1, 2)"), b"ab", version=2)
+    yield b"\1" + array("{'shape': (), \"descr\": '|O', 'fortran_order': True}    ", version=3)
+    yield b"\1" + array("{'descr': [('a', '<i4', (2,)), ('b', '|u1')], 'fortran_order': False, 'shape': (3,)}")
+
+
 def varint(value):
     out = b""
     while value >= 128:
@@ -129,7 +167,7 @@ def tokenizers():
 def main():
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "corpus"
     kinds = {"safetensors": safetensors, "json": json_configs, "image": images, "symbols": symbols,
-             "tokenizer": tokenizers}
+             "tokenizer": tokenizers, "npz": npz}
     for kind, seeds in kinds.items():
         folder = root / kind
         folder.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,11 @@ OptionMap small_options(const StrategyInfo& info) {
     for (const char* side : {"window_rows", "window_cols"}) out[side] = int64_t{1};
   }
   if (info.name == "radial" || info.name == "svg1") out["first_frame"] = false;
-  if (info.name == "svg1") out["density"] = 0.1;
+  if (info.name == "svg1") {
+    out["density"] = 0.1;
+    out["tile_frames"] = int64_t{4};
+    out["tile_places"] = int64_t{8};
+  }
   if (info.name == "teacache") out["threshold"] = 1.0;
   if (info.name == "first_block") out["threshold"] = 0.5;
   return out;
@@ -214,6 +218,27 @@ TEST(StepSkip, TheFirstLayersAlwaysRun) {
   EXPECT_NE(
       run("first_block", {{"first_layers", int64_t{7}}}).status().message().find("of 7 layers"),
       std::string::npos);
+}
+
+TEST(SoftmaxSkip, IsCountedAndOffByDefault) {
+  const OptionMap options = {{"topk", 0.6}, {"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
+  const auto off = run("sparge", options);
+  ASSERT_TRUE(off.ok()) << off.status().message();
+  EXPECT_EQ(off->report.softmax_skip_share, 0.0);
+  auto with = [&](double pv) {
+    OptionMap o = options;
+    o["pv"] = pv;
+    return *run("sparge", o);
+  };
+  const TextToImageResult far = with(1e6);
+  EXPECT_EQ(far.latents, off->latents) << "a threshold that nothing falls below changes no bit";
+  EXPECT_EQ(far.report.softmax_skip_share, 0.0);
+  const TextToImageResult near = with(2);
+  EXPECT_GT(near.report.softmax_skip_share, 0.01);
+  EXPECT_LT(near.report.softmax_skip_share, 0.9);
+  EXPECT_NE(near.latents, off->latents);
+  EXPECT_GT(*psnr_db(near.image, off->image), 20.0);
+  EXPECT_GE(near.report.softmax_skip_share, with(4).report.softmax_skip_share);
 }
 
 TEST(Pab, ABroadcastComputesNoKeys) {

@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "io/npz.h"
 #include "io/safetensors.h"
 #include "tests/testkit/temp_dir.h"
 
@@ -97,6 +98,45 @@ TEST_F(Exchange, EveryFormatComesBack) {
     EXPECT_EQ(back->format, format) << name;
   }
   EXPECT_FALSE(symbols_format("csr").ok());
+}
+
+TEST_F(Exchange, EveryFormatComesBackFromNpz) {
+  const SparseSymbols symbols = worked_example();
+  for (const char* name : {"mask", "bsr", "flex", "fa4"}) {
+    const std::string file = path("x.npz");
+    ASSERT_TRUE(export_symbols(symbols, *symbols_format(name), file).ok()) << name;
+    EXPECT_TRUE(is_npz(file));
+    auto back = import_symbols(file);
+    ASSERT_TRUE(back.ok()) << name << ": " << back.status().to_string();
+    EXPECT_EQ(back->symbols, symbols) << name;
+    EXPECT_EQ(symbols_format_name(back->format), std::string(name));
+  }
+}
+
+// Files that NumPy itself wrote: numpy.savez(indptr=..., indices=..., M=150, N=300, R=64, C=64,
+// heads=2) and numpy.savez_compressed(mask=...).
+TEST_F(Exchange, FilesOfNumPy) {
+  const std::string data = std::string(FO_SOURCE_DIR) + "/tests/io/data/";
+  auto bsr = import_symbols(data + "flashinfer_bsr.npz");
+  ASSERT_TRUE(bsr.ok()) << bsr.status().to_string();
+  EXPECT_EQ(bsr->symbols, worked_example());
+  EXPECT_EQ(bsr->format, SymbolsFormat::kBsr);
+  auto mask = import_symbols(data + "sparge_mask.npz",
+                             {.block_q = 64, .block_kv = 64, .q_tokens = 150, .kv_tokens = 300});
+  ASSERT_TRUE(mask.ok()) << mask.status().to_string();
+  EXPECT_EQ(mask->symbols, worked_example());
+  EXPECT_NE(import_symbols(data + "sparge_mask.npz").status().message().find("say block_q"),
+            std::string::npos);
+}
+
+TEST_F(Exchange, ArraysOfOtherTypesAreRefusedByName) {
+  const std::vector<uint8_t> letters(8, 'a');
+  ASSERT_TRUE(write_npz(path("x.npz"),
+                        std::vector<TensorToWrite>{{"mask", StoredDType::kF32, {1, 2}, letters}})
+                  .ok());
+  const Status s = import_symbols(path("x.npz"), {.block_q = 64, .block_kv = 64}).status();
+  EXPECT_NE(s.message().find("'mask' F32[1,2], wanted bool or whole numbers"), std::string::npos)
+      << s.message();
 }
 
 TEST_F(Exchange, BsrOfTheWorkedExample) {

@@ -79,6 +79,42 @@ TEST(ReferenceAttention, SkippedBlockIsAsIfItsKeysWereNotThere) {
   EXPECT_EQ(lse, expected_lse);
 }
 
+// Three groups of 32 keys that score 10, 4 and 9 powers of two; values 1, 2 and 4.
+TEST(ReferenceAttention, SoftmaxSkipByHand) {
+  AttentionInput<double> in = one_head(1, 96, 2);
+  in.q = {1, 0};
+  in.scale = std::log(2.0);
+  for (const double score : {10.0, 4.0, 9.0}) {
+    for (int m = 0; m < 32; ++m) in.k.insert(in.k.end(), {score, 0.5});
+  }
+  for (const double value : {1.0, 2.0, 4.0}) {
+    for (int m = 0; m < 32; ++m) in.v.insert(in.v.end(), {value, 0});
+  }
+  std::vector<double> out(2), lse(1);
+  LeftOut left_out;
+  in.softmax_skip = 6.5;  // 4 is 6 below 10: stays
+  attention(in, out, &lse, &left_out);
+  EXPECT_NEAR(out[0], (1 * 1024 + 2 * 16 + 4 * 512) / (1024.0 + 16 + 512), 1e-12);
+  EXPECT_EQ(left_out.products, 3);
+  EXPECT_EQ(left_out.left_out, 0);
+  EXPECT_NEAR(left_out.margin, 0.5, 1e-12);
+
+  in.softmax_skip = 5.5;
+  left_out = {};
+  attention(in, out, &lse, &left_out);
+  EXPECT_NEAR(out[0], (1 * 1024 + 4 * 512) / (1024.0 + 512), 1e-12);
+  EXPECT_NEAR(lse[0], std::log(32 * (1024.0 + 512)), 1e-12);
+  EXPECT_EQ(left_out.left_out, 1);
+  in.softmax_skip = 0.5;
+  attention(in, out, &lse);
+  EXPECT_NEAR(out[0], 1, 1e-12);
+
+  // What came before a higher group stays: only the running maximum is known.
+  std::swap_ranges(in.k.begin(), in.k.begin() + 64, in.k.begin() + 64);
+  attention(in, out, &lse);
+  EXPECT_NEAR(out[0], (16 * 1 + 1024 * 2) / (16.0 + 1024), 1e-12);
+}
+
 TEST(ReferenceAttention, CachedTileKeepsItsValues) {
   AttentionInput<double> in = one_head(4, 4, 2);
   in.heads = 2;

@@ -38,6 +38,7 @@ OptionMap small_options(const StrategyInfo& info) {
       {"tile_frames", int64_t{1}},
       {"tile_rows", int64_t{2}},
       {"tile_cols", int64_t{16}},
+      {"tile_places", int64_t{16}},
       {"window_rows", int64_t{1}},
       {"first_frame", false},
       {"error_budget", 4.0},

@@ -50,6 +50,25 @@ std::vector<double> of_head(const std::vector<double>& x, int h, int n) {
   return {x.begin() + h * n, x.begin() + (h + 1) * n};
 }
 
+// The paper's score needs text: without it no row is cached, and no memory is held for any.
+TEST(TextFree, NothingIsKeptForRowsThatNothingScores) {
+  for (const char* score : {"text", "column_mass", "change"}) {
+    for (const int text : {0, 64}) {
+      FlashOmniOptions o;
+      o.row_score = score;
+      auto strategy = std::move(*make_flashomni(o));
+      RunInfo run{.steps = 20, .layers = 1};
+      run.sequence = sequence(1000, text);
+      ASSERT_TRUE(strategy->begin_run(run).ok());
+      const CacheSpec spec = strategy->cache_spec();
+      const bool caches = text > 0 || std::string(score) != "text";
+      EXPECT_EQ(spec.features, caches) << score << ", text " << text;
+      EXPECT_EQ(spec.degrade, caches) << score << ", text " << text;
+      EXPECT_EQ(spec.refresh_full_from >= 0, caches) << score << ", text " << text;
+    }
+  }
+}
+
 TEST(TextFree, ColumnMassCachesTheLeastReadRows) {
   auto strategy = std::move(*make_flashomni(options("column_mass")));
   const SequenceInfo s = sequence(1000, 0);

@@ -121,6 +121,49 @@ TEST(Svg1, HeadsTakeABandOverSpaceOrTime) {
   EXPECT_EQ(spatial + temporal, 6);
 }
 
+// In tiles of frames and places both bands are narrow where frames are short: 8 places of 8 frames
+// a block, as on a small picture.
+TEST(Svg1, TilesMakeBothBandsNarrow) {
+  Svg1Options o;
+  o.density = 0.2;
+  o.first_frame = false;
+  o.block_q = o.block_kv = 64;
+  const SequenceInfo s = video(32, 1, 32, 0);
+  auto plain = std::move(*make_svg1(o));
+  o.tile_frames = o.tile_places = 8;
+  auto tiled = std::move(*make_svg1(o));
+  const std::vector<int> order = *tiled->token_order(s);
+  ASSERT_EQ(order.size(), 1024u);
+  EXPECT_EQ(order[8], 32) << "the second frame of the first tile";
+  EXPECT_EQ(order[64], 8) << "the second tile";
+  EXPECT_TRUE(plain->token_order(s)->empty());
+
+  const int frame = 32, frames = 32;
+  const double band = 1024 * (1 - std::sqrt(1 - 0.2));  // 108 tokens: 3.4 frames or 3.4 places
+  auto near = [&](int a, int b) { return std::abs(order[size_t(a)] - order[size_t(b)]) <= band; };
+  auto place = [&](int p) { return order[size_t(p)] % frame * frames + order[size_t(p)] / frame; };
+  auto soon = [&](int a, int b) { return std::abs(place(a) - place(b)) <= band; };
+  for (const uint64_t seed : {1, 2}) {
+    const SparseSymbols symbols = build(*tiled, s, 25, seed).symbols;
+    for (int h = 0; h < 2; ++h) {
+      // By hand, of 4 x 4 tiles: all places of the same and the next frames, or all frames of the
+      // same and the next places.
+      const std::string first = symbols_ascii(symbols, 0, h).substr(0, 17);
+      const bool temporal = first == "##..##..##..##..\n";
+      EXPECT_TRUE(temporal || first == "########........\n") << first;
+      if (temporal) {
+        expect_pattern(symbols, s, h, soon);
+      } else {
+        expect_pattern(symbols, s, h, near);
+      }
+    }
+  }
+  // In the grid's own order a block holds two whole frames, and time knows no far places.
+  EXPECT_EQ(build(*plain, s).symbols.counts().pair_density(), 1.0);
+  o.tile_places = 0;
+  EXPECT_NE(make_svg1(o).status().message().find("both or neither 0"), std::string::npos);
+}
+
 TEST(VideoPatterns, APicturesRowsStandForFrames) {
   RadialOptions o;
   o.block_q = o.block_kv = 32;

@@ -31,6 +31,7 @@ struct AttentionCase {
   bool with_lse = true;
   float scale = 0;
   bool rising = false;  // scores grow along the keys, to hundreds
+  float softmax_skip = 0;
   Placement placement;
 
   std::string text() const {
@@ -39,7 +40,8 @@ struct AttentionCase {
       << " n=" << geometry.q_tokens << " nkv=" << geometry.kv_tokens << " d=" << head_dim
       << " block=" << geometry.block_q << "x" << geometry.block_kv << " " << dtype_name(dtype)
       << " " << (sparse ? pattern_name(pattern) : "dense") << (with_lse ? " lse" : "")
-      << (rising ? " rising" : "") << " scale=" << scale << " " << placement_text(placement);
+      << (rising ? " rising" : "") << " scale=" << scale << " skip=" << softmax_skip << " "
+      << placement_text(placement);
     return s.str();
   }
 };
@@ -119,6 +121,7 @@ inline void poison(const AttentionCase& c, AttentionData& data) {
 struct AttentionOutcome {
   Status status;
   Output out, lse;
+  SoftmaxSkipCounts skipped;
   std::string damage;
 };
 
@@ -137,6 +140,7 @@ inline AttentionOutcome run(Backend& backend, const AttentionCase& c, const Atte
   GuardedSymbols symbols;
   if (c.sparse) symbols = GuardedSymbols(backend, data.symbols);
 
+  AttentionOutcome outcome;
   const AttentionParams params{.q = q.view(),
                                .k = k.view(),
                                .v = v.view(),
@@ -144,8 +148,9 @@ inline AttentionOutcome run(Backend& backend, const AttentionCase& c, const Atte
                                .scale = c.scale,
                                .symbols = symbols.view(),
                                .plan = symbols.make_plan(),
-                               .lse = lse.view()};
-  AttentionOutcome outcome;
+                               .lse = lse.view(),
+                               .softmax_skip = c.softmax_skip,
+                               .skip_counts = &outcome.skipped};
   outcome.status = backend.supports(params);
   const GuardBuffer workspace(backend, outcome.status.ok() ? backend.workspace_bytes(params) : 0);
   const Status done = backend.attention({nullptr, workspace.data(), workspace.bytes()}, params);
@@ -160,6 +165,7 @@ inline AttentionOutcome run(Backend& backend, const AttentionCase& c, const Atte
 
 struct AttentionTruth {
   Expected out, lse;
+  reference::LeftOut left_out;
 };
 
 template <class Real>
@@ -176,6 +182,7 @@ reference::AttentionInput<Real> oracle_input(const AttentionCase& c, const Atten
   in.v.assign(data.v.begin(), data.v.end());
   in.scale = c.scale;
   in.mask = mask;
+  in.softmax_skip = c.softmax_skip;
   return in;
 }
 
@@ -203,7 +210,8 @@ inline AttentionTruth make_truth(const AttentionCase& c, const AttentionData& da
   const size_t rows = data.q.size() / static_cast<size_t>(c.head_dim);
 
   std::vector<double> out(data.q.size(), kNan), lse(rows, kNan);
-  reference::attention(oracle_input<double>(c, data, used), out, &lse);
+  reference::LeftOut left_out;
+  reference::attention(oracle_input<double>(c, data, used), out, &lse, &left_out);
   std::vector<float> naive_out(data.q.size()), naive_lse(rows);
   reference::attention(oracle_input<float>(c, data, used), naive_out, &naive_lse);
 
@@ -222,6 +230,7 @@ inline AttentionTruth make_truth(const AttentionCase& c, const AttentionData& da
   }
 
   AttentionTruth truth;
+  truth.left_out = left_out;
   truth.out = within(out, {.naive = to_f64(naive_out),
                            .magnitude = out_magnitude,
                            .row = c.head_dim,

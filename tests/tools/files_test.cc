@@ -41,6 +41,12 @@ class FilesTest : public CliTest {
     const TensorEntry* t = f.ok() ? f->find(tensor) : nullptr;
     return t ? t->shape : std::vector<int64_t>{};
   }
+  std::vector<float> values_of(const std::string& name, const std::string& tensor) {
+    const auto f = SafetensorsFile::open(path(name).string());
+    EXPECT_TRUE(f.ok()) << f.status().to_string();
+    const TensorEntry* t = f.ok() ? f->find(tensor) : nullptr;
+    return t ? *to_f32(*t) : std::vector<float>{};
+  }
   // A FLUX.1 folder around a tiny transformer: 4 channels, text of 24 features.
   void put_flux(const std::string& fixture) {
     fs::create_directories(path("flux/scheduler"));
@@ -239,6 +245,30 @@ TEST_F(VideoTest, RunsSparse) {
   ASSERT_EQ(f.exit_code, 0) << f.err;
   EXPECT_EQ(json("v.json")["per_step"][2]["layers"], (nlohmann::json{{"sparse", 4}}));
   EXPECT_GT(json("v.json")["dispatch_sparsity"], 0.3);
+}
+
+// 3 x 3 x 4 tokens in tiles of 3 x 2 x 2: another order throughout the run, undone at its end.
+TEST_F(VideoTest, StrategiesMayOrderTheTokens) {
+  ASSERT_EQ(video({"--strategy", "dense", "-o", "d.safetensors"}).exit_code, 0);
+  const std::vector<std::string> tiles = {"--set", "tile_frames=3", "--set", "tile_rows=2",
+                                          "--set", "tile_cols=2",   "--set", "block_q=32",
+                                          "--set", "block_kv=32"};
+  const Finished all =
+      video(joined({"--strategy", "vsa", "--set", "sparsity=0", "-o", "o.safetensors"}, tiles));
+  ASSERT_EQ(all.exit_code, 0) << all.err;
+  const std::vector<float> dense = values_of("d.safetensors", "latents");
+  const std::vector<float> ordered = values_of("o.safetensors", "latents");
+  ASSERT_EQ(ordered.size(), dense.size());
+  double worst = 0;
+  for (size_t i = 0; i < dense.size(); ++i) {
+    worst = std::max(worst, std::abs(double(ordered[i]) - double(dense[i])));
+  }
+  EXPECT_LT(worst, 1e-3) << "nothing is left out: only rounding may differ";
+  const Finished sparse = video(joined(
+      {"--strategy", "sta", "--set", "window_frames=1", "--set", "window_rows=1", "--set",
+       "window_cols=1", "--set", "warmup=1", "--set", "schedule_steps=0", "--json", "v.json"},
+      tiles));
+  ASSERT_EQ(sparse.exit_code, 0) << sparse.err;
 }
 
 TEST_F(VideoTest, WritesWebpWhereItCan) {

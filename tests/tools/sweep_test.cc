@@ -35,6 +35,7 @@ class SweepTest : public CliTest {
           trial["figures"].erase(timed);
         }
         trial.erase("picture");
+        trial.erase("symbols");
         trial.erase("detail");  // seconds of every step
         trial["label"] = config["label"];
         out.push_back(trial);
@@ -78,9 +79,26 @@ TEST_F(SweepTest, AKilledSweepGoesOnToTheSameRows) {
   // 12 rows, 4 dense runs, the noise floor and the header: none was run twice.
   EXPECT_EQ(lines("killed/trials.jsonl"), 18u);
 
-  // A finished sweep runs nothing; one with other settings is refused by name.
-  EXPECT_EQ(run(command("killed")).exit_code, 0);
+  // A finished sweep runs nothing, but its report still has what the first prompt's runs decided:
+  // seven layers of six heads for each of three configs.
+  std::vector<std::string> again = command("killed");
+  again.insert(again.end(), {"--report", "r.html"});
+  EXPECT_EQ(run(again).exit_code, 0);
   EXPECT_EQ(lines("killed/trials.jsonl"), 18u);
+  const std::string page = file("r.html");
+  size_t maps = 0;
+  for (size_t at = page.find("alt=\"head "); at != std::string::npos;
+       at = page.find("alt=\"head ", at + 1)) {
+    ++maps;
+  }
+  EXPECT_EQ(maps, 3u * 7 * 6);
+  for (const char* part : {"Symbols at the end of the run", "Seconds per step", "by step and layer",
+                           "residuals", "What ran dense", "flashomni sweep"}) {
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(page.find("<script"), std::string::npos);
+
+  // Other settings are refused by name.
   std::vector<std::string> other = command("killed");
   other.insert(other.end(), {"--guidance", "2"});
   expect_refusal(run(other), 2, "settings");

@@ -95,7 +95,38 @@ HWY_INLINE void exponentials(float* p, int tokens, const float* max, float* sum)
 // Lines that a tile fetches before it starts: more would fill the queues that its products need.
 inline constexpr int64_t kLinesPerTile = 48;
 
-HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
+// The lanes of p[tokens][kPanel] that softmax_skip leaves out: counts them and makes their scores
+// -inf, which weigh nothing. Says whether no lane with a query is left.
+HWY_INLINE bool leave_out(const AttentionState& state, float* p, int tokens) {
+  const F32 d;
+  const VF lowest = hn::Set(d, -INFINITY);
+  int out = 0;
+  FO_UNROLL for (int v = 0; v < kPanelVectors; ++v) {
+    const int rows = std::clamp(state.rows - v * kLanes, 0, kLanes);
+    if (rows == 0) break;
+    float* scores = p + v * kLanes;
+    VF highest = hn::LoadU(d, scores);
+    for (int t = 1; t < tokens; ++t) {
+      highest = hn::Max(highest, hn::LoadU(d, scores + t * kPanel));
+    }
+    const VF before = hn::LoadU(d, state.top + v * kLanes);
+    const auto low = hn::And(hn::Le(highest, hn::Sub(before, hn::Set(d, state.softmax_skip))),
+                             hn::FirstN(d, static_cast<size_t>(rows)));
+    hn::StoreU(hn::Max(before, highest), d, state.top + v * kLanes);
+    if (hn::AllFalse(d, low)) continue;
+    out += static_cast<int>(hn::CountTrue(d, low));
+    for (int t = 0; t < tokens; ++t) {
+      float* x = scores + t * kPanel;
+      hn::StoreU(hn::IfThenElse(low, lowest, hn::LoadU(d, x)), d, x);
+    }
+  }
+  *state.left_out += out;
+  return out == state.rows;
+}
+
+template <bool kSkips>
+HWY_INLINE void attend_panel(const AttentionState& state, const KvBlock& block,
+                             PrefetchQueue* coming) {
   const auto before_tile = [&]() HWY_ATTR {
     if (coming) coming->fetch(kLinesPerTile);
   };
@@ -118,6 +149,13 @@ HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, Prefet
     float* p = state.p + t % kBufferedTokens * kPanel;
     const GemmSpan span{block.k + t * block.k_stride, state.q_t, state.head_dim};
     gemm_rows<LeftLayout::kRowMajor>(&span, 1, block.k_stride, n, p, false, before_tile);
+    if constexpr (kSkips) {
+      if (leave_out(state, p, n)) {  // no product with these values
+        add_values(pending, t);
+        pending = t + n;
+        continue;
+      }
+    }
     VF alpha[kPanelVectors];
     if (raise_maximum(p, n, state.max, alpha)) {
       add_values(pending, t);
@@ -128,6 +166,14 @@ HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, Prefet
     exponentials(p, n, state.max, state.sum);
   }
   add_values(pending, block.tokens);
+}
+
+HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
+  attend_panel<false>(state, block, coming);
+}
+HWY_INLINE void attend_skipping(const AttentionState& state, const KvBlock& block,
+                                PrefetchQueue* coming) {
+  attend_panel<true>(state, block, coming);
 }
 
 HWY_INLINE void load_queries(DType dtype, const void* q, int64_t stride, int rows, int d,

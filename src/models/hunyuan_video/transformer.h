@@ -34,6 +34,7 @@ struct RunSetup {
   std::vector<Conditioning> streams;   // 1, or 2 with classifier-free guidance
   int text_tokens = 0;                 // valid ones, the same in every stream
   int frames = 1, rows = 1, cols = 1;  // of latent tokens, after patching
+  std::vector<int> token_order;        // position p holds token [p] of the grid; empty: its own
   float guidance = 0;                  // embedded guidance scale; used when the config has it
 };
 
@@ -58,8 +59,8 @@ class HunyuanVideoTransformer {
   Status begin_run(Engine& engine, const RunSetup& setup);
 
   // One evaluation: hidden [1, frames * rows * cols, input_width] -> out [1, the same, output
-  // width], the velocity, both f32 and as latents_to_tokens() orders them. REQUIRES
-  // engine.begin_step(step) and begin_stream(stream).
+  // width], the velocity, both f32, as latents_to_tokens() orders them and then token_order.
+  // REQUIRES engine.begin_step(step) and begin_stream(stream).
   Status forward(Engine& engine, int step, int stream, const TensorView& hidden,
                  const TensorView& out);
 
