@@ -78,7 +78,8 @@ class LargeFolder : public CliTest {
                 double(f.bytes_read) / 1e6);
     EXPECT_GT(f.bytes_read, 0u);
     if (!kSanitized) {
-      EXPECT_LT(f.peak_bytes, uint64_t{128} << 20);
+      // Twenty MiB of it are the program's; the rest is cuBLAS, where it is linked.
+      EXPECT_LT(f.peak_bytes, uint64_t{512} << 20);
     }
     EXPECT_LT(f.bytes_read, uint64_t{16} << 20);
     return f;
