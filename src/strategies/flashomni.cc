@@ -47,11 +47,12 @@ class FlashOmniStrategy : public Strategy {
     // Both look at what the features held before the Update.
     c.measure_forecast = caches_rows() && (row_score_ == RowScore::kForecastError ||
                                            row_score_ == RowScore::kChange);
-    c.degrade = o_.S_q > 0 && caches_rows();
+    // Where all rows are computed, only the bound of 1 is met: degrade at once.
+    c.degrade = o_.S_q > 0 && o_.tau_q > 0 && (caches_rows() || o_.S_q >= 1);
     c.degrade_density = o_.S_q;
     c.degrade_order = o_.degrade_order;
     // A residual is of an Update's symbols; dense steps before the first have none.
-    if (o_.prime && c.features && !o_.residual) {
+    if (o_.prime && (c.features || c.degrade) && !o_.residual) {
       const int depth = std::max(o_.order, c.degrade ? o_.degrade_order : 0);
       c.refresh_full_from = std::max(0, schedule_.warmup() - 1 - depth);
     }
