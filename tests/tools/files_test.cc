@@ -371,8 +371,9 @@ TEST_F(VideoTest, WanIsDescribedAndRefused) {
   }
   const Finished info = run({"info", "wan", "--json", "info.json"});
   ASSERT_EQ(info.exit_code, 0) << info.err;
-  ASSERT_EQ(json("info.json")["components"].size(), 2u);
-  for (const nlohmann::json& c : json("info.json")["components"]) {
+  const nlohmann::json components = json("info.json")["components"];
+  ASSERT_EQ(components.size(), 2u);
+  for (const nlohmann::json& c : components) {
     EXPECT_EQ(c["parameters"], 14'288'491'584);
   }
   expect_refusal(run({"video", "--model", "wan", "--embeddings", "e.safetensors"}), 1,
