@@ -171,16 +171,14 @@ __attribute__((target("amx-tile,amx-bf16"))) float tile_rounds(int64_t rounds) {
   }
   asm volatile("" : : "r"(factor), "r"(sum) : "memory");
   _tile_loadconfig(&kConfigs[kTileRows]);
-  for (int i = 0; i < 1; ++i) {
-    _tile_loadd(0, sum, kLine);
-    _tile_loadd(1, sum, kLine);
-    _tile_loadd(2, sum, kLine);
-    _tile_loadd(3, sum, kLine);
-    _tile_loadd(4, factor, kLine);
-    _tile_loadd(5, factor, kLine);
-    _tile_loadd(6, factor, kLine);
-    _tile_loadd(7, factor, kLine);
-  }
+  _tile_loadd(0, sum, kLine);
+  _tile_loadd(1, sum, kLine);
+  _tile_loadd(2, sum, kLine);
+  _tile_loadd(3, sum, kLine);
+  _tile_loadd(4, factor, kLine);
+  _tile_loadd(5, factor, kLine);
+  _tile_loadd(6, factor, kLine);
+  _tile_loadd(7, factor, kLine);
   for (int64_t r = 0; r < rounds; ++r) {
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
