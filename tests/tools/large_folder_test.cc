@@ -6,6 +6,7 @@
 
 #include <cstdio>
 
+#include "flashomni/backend.h"
 #include "tests/tools/cli.h"
 
 namespace flashomni::tools {
@@ -78,8 +79,9 @@ class LargeFolder : public CliTest {
                 double(f.bytes_read) / 1e6);
     EXPECT_GT(f.bytes_read, 0u);
     if (!kSanitized) {
-      // Twenty MiB of it are the program's; the rest is cuBLAS, where it is linked.
-      EXPECT_LT(f.peak_bytes, uint64_t{512} << 20);
+      // cuBLAS is mapped at the start where it is linked, 200 MiB of it.
+      const bool has_cuda = backend_names().size() > 1;
+      EXPECT_LT(f.peak_bytes, uint64_t{has_cuda ? 320u : 128u} << 20);
     }
     EXPECT_LT(f.bytes_read, uint64_t{16} << 20);
     return f;
