@@ -7,12 +7,13 @@
 #
 #   bench/pareto.sh
 #   PROMPTS=4 bench/pareto.sh
+#   JOBS=8 bench/pareto.sh --threads 2     eight processes side by side, for machines with many cores
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-flashomni=${FLASHOMNI:-build/release/bin/flashomni}
+export FLASHOMNI=${FLASHOMNI:-build/release/bin/flashomni}
 out=${OUT:-out/pareto}
 mkdir -p "$out"
 head -n "${PROMPTS:-32}" bench/prompts32.txt > "$out/prompts.txt"
-"$flashomni" sweep bench/pareto.json --prompts "$out/prompts.txt" --out-dir "$out" \
-  --steps 20 --report "$out/pareto.html" "$@"
+bench/sweep_parts.py --jobs "${JOBS:-1}" bench/pareto.json --prompts "$out/prompts.txt" \
+  --out-dir "$out" --steps 20 --report "$out/pareto.html" "$@"

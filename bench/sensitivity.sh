@@ -6,13 +6,15 @@
 #
 #   bench/sensitivity.sh            eight prompts, 20 steps
 #   PROMPTS=16 bench/sensitivity.sh --quiet    other numbers of prompts, further flags of sweep
+#   JOBS=8 bench/sensitivity.sh --threads 2    eight processes side by side
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-flashomni=${FLASHOMNI:-build/release/bin/flashomni}
+export FLASHOMNI=${FLASHOMNI:-build/release/bin/flashomni}
 out=${OUT:-out/sensitivity}
 mkdir -p "$out"
 bench/sensitivity.py config > "$out/config.json"
 head -n "${PROMPTS:-8}" bench/prompts16.txt > "$out/prompts.txt"
-"$flashomni" sweep "$out/config.json" --prompts "$out/prompts.txt" --out-dir "$out" --steps 20 "$@"
+bench/sweep_parts.py --jobs "${JOBS:-1}" "$out/config.json" --prompts "$out/prompts.txt" --out-dir "$out" \
+  --steps 20 "$@"
 bench/sensitivity.py table "$out/sweep.json" > docs/sensitivity.md
