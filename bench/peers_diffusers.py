@@ -135,7 +135,7 @@ class Contestants:
         self.case, self.args = case, args
         self.skipped = {}
         self.found = {}
-        for backend in BACKENDS if args.device == "cuda" else BACKENDS[:1]:
+        for backend in args.backends if args.device == "cuda" else BACKENDS[:1]:
             self.offer(f"diffusers {backend}", lambda b=backend: self.dense(b))
         schedule = {"schedule_steps": 0, "warmup": 1, "interval": args.interval}
         dispatches = sum(1 for i in range(1, args.steps - 1) if i % args.interval) / args.steps
@@ -145,14 +145,18 @@ class Contestants:
         options = {**schedule, **split(args.sparsity / dispatches, args.degraded), "order": args.order}
         self.offer(f"flashomni {args.sparsity:.2f}", lambda: self.ours("random", options))
         self.offer("diffusers TaylorSeer", self.taylorseer)
-        for name in ("cache_dit", "sparsevideo"):
-            try:
-                __import__(name)
-                self.skipped[name] = "installed; this script has no recipe for it"
-            except ImportError as error:
-                self.skipped[name] = str(error)
+        self.offer("cache-dit TaylorSeer", self.cache_dit)
+        self.offer("SageAttention (PyPI)", self.sage)
+        try:
+            __import__("sparsevideo")
+            self.skipped["sparsevideo"] = "installed; this script has no recipe for it"
+        except ImportError as error:
+            self.skipped["sparsevideo"] = str(error)
+        self.steps = args.steps
 
     def offer(self, name, run):
+        """Tries it with few steps: that warms it up and shows what this machine does not have."""
+        self.steps = 2
         try:
             run()
         except Exception as error:  # whatever a peer's import or kernel throws is its reason
@@ -162,10 +166,13 @@ class Contestants:
         else:
             self.found[name] = run
 
+    def denoise(self, end_step=lambda: None):
+        return denoise(self.case, self.steps, self.args.device, end_step)
+
     def dense(self, backend):
         self.case.model.set_attention_backend(backend)
         try:
-            return *denoise(self.case, self.args.steps, self.args.device), None
+            return *self.denoise(), None
         finally:
             self.case.model.reset_attention_backend()
 
@@ -173,8 +180,8 @@ class Contestants:
         parts = {"gemm_q": self.args.gemm_q, "gemm_o": self.args.gemm_o}
         handle = flashomni.apply(self.case.model, strategy, **parts, **options)
         try:
-            with handle.run(self.args.steps):
-                x, seconds = denoise(self.case, self.args.steps, self.args.device, handle.end_step)
+            with handle.run(self.steps):
+                x, seconds = self.denoise(handle.end_step)
             self.report = handle.report()
             return x, seconds, self.report.to_dict()["models"][0]
         finally:
@@ -185,9 +192,46 @@ class Contestants:
         self.case.model.enable_cache(config)
         try:
             with self.case.model.cache_context("cond"):
-                return *denoise(self.case, self.args.steps, self.args.device), None
+                return *self.denoise(), None
         finally:
             self.case.model.disable_cache()
+
+    def cache_dit(self):
+        """Its TaylorSeer on our schedule: the same steps computed whole, the first block in every step."""
+        import cache_dit
+
+        computed = [int(i < 2 or (i - 1) % self.args.interval == 0 or i == self.steps - 1) for i in range(self.steps)]
+        cache = cache_dit.DBCacheConfig(
+            Fn_compute_blocks=1, max_warmup_steps=2, num_inference_steps=self.steps,
+            steps_computation_mask=computed, steps_computation_policy="static",
+        )  # fmt: skip
+        cache_dit.enable_cache(
+            self.case.model, cache_config=cache,
+            calibrator_config=cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=1),
+        )  # fmt: skip
+        try:
+            return *self.denoise(), None
+        finally:
+            cache_dit.disable_cache(self.case.model)
+
+    def sage(self):
+        """sageattention of PyPI in torch's place, as its README has it."""
+        from sageattention import sageattn
+
+        if self.args.device != "cuda":
+            raise RuntimeError("needs a GPU")
+        functional, wanted = torch.nn.functional, torch.nn.functional.scaled_dot_product_attention
+
+        def attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **rest):
+            if attn_mask is not None or q.shape[-1] not in (64, 96, 128):
+                return wanted(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **rest)
+            return sageattn(q, k, v, is_causal=is_causal)
+
+        functional.scaled_dot_product_attention = attention
+        try:
+            return *self.denoise(), None
+        finally:
+            functional.scaled_dot_product_attention = wanted
 
 
 def main():
@@ -203,6 +247,8 @@ def main():
     parser.add_argument("--no-gemm-o", dest="gemm_o", action="store_const", const=False, default="auto",
                         help="saves the memory of bias planes")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backends", type=lambda text: text.split(","), default=BACKENDS,
+                        help="of diffusers, with commas: " + ",".join(BACKENDS))  # fmt: skip
     parser.add_argument("--tiny", action="store_true", help="a model of three layers, wherever torch runs")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
