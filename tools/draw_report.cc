@@ -39,6 +39,7 @@ Result<std::string> draw_report(const std::string& command, const Runtime& runti
   if (r.softmax_skip_share > 0) {
     facts.emplace_back("below the softmax threshold", percent(r.softmax_skip_share));
   }
+  if (r.host_waits > 0) facts.emplace_back("waits inside steps", std::to_string(r.host_waits));
   std::string body = html::section("Picture", images + html::facts(facts));
   body += html::section("What ran dense", html::fallbacks(r.fallbacks));
   body += html::section("Steps and layers", html::run_charts(detail));

@@ -20,7 +20,10 @@ std::string sparsity_text(const RunReport& r) {
          ", FLOPs " + percent(flops) + ", cache " + mebibytes(r.peak_cache_bytes) + " MiB" +
          (r.softmax_skip_share > 0 ? ", products with values below the softmax threshold " +
                                          percent(r.softmax_skip_share)
-                                   : "");
+                                   : "") +
+         (r.host_waits > 0 ? ", " + std::to_string(r.host_waits) +
+                                 " waits inside steps for a number to decide by"
+                           : "");
 }
 
 void print_fallbacks(const std::vector<Fallback>& fallbacks) {

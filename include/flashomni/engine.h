@@ -125,6 +125,9 @@ struct RunReport {
   // Products with values that a threshold on the softmax left out, of those that symbols asked for
   // where it was in force. Not part of attention_sparsity: their scores were computed.
   double softmax_skip_share = 0;
+  // How often a step waited for the backend before its end, for a number that decides whether its
+  // layers run (TeaCache, first-block caches). Costs nothing on the CPU.
+  int host_waits = 0;
 };
 
 // A host copy of the symbols built at one Update.

@@ -22,7 +22,7 @@ struct AntidiagonalScoresParams {
   int block_kv = 64;
   float scale = 0.f;     // 0 means 1 / (sqrt(d) * stride)
   TensorView out;        // [B, H, nQ, nKV]
-  TensorView workspace;  // f32 [B, H, nQ, ceil(N / stride)]
+  TensorView workspace;  // f32 [B, H, ceil(N / stride), max(nQ, nKV)], contiguous
 };
 
 // How much attention the tokens of each query block receive as keys: per head, over the pooled

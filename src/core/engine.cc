@@ -751,6 +751,7 @@ Status Engine::end_run() {
                        " steps: all were warm-up, Update or the last step");
     }
   }
+  e.report.host_waits = e.skip.waits();
   summarize(e.layers, e.report);
   return ok_status();
 }

@@ -77,6 +77,7 @@ Result<double> ModelSkip::change(const Exec& exec, const TensorView& x) {
   m.workspace = TensorView::contiguous(sums_memory_->data(), DType::kF64, {x.size(0), pieces, 2});
   FO_RETURN_IF_ERROR(backend_->measure_change(exec, m));
   FO_RETURN_IF_ERROR(backend_->synchronize(exec));
+  ++waits_;
   return sums_.relative();
 }
 

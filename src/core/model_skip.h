@@ -32,6 +32,8 @@ class ModelSkip {
   bool skipping() const { return skipping_; }
   // Whether the model asked before its first and after its last skippable layer in this step.
   bool was_asked(int streams) const { return passed_ == streams; }
+  // How often the run has waited for the backend, for a change to decide by.
+  int waits() const { return waits_; }
 
  private:
   Result<TensorView> room(std::unique_ptr<Buffer>& buffer, const TensorView& like);
@@ -51,6 +53,7 @@ class ModelSkip {
   bool skip_asked_ = false;
   bool skipping_ = false;
   int passed_ = 0;
+  int waits_ = 0;
 };
 
 }  // namespace flashomni

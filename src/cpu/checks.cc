@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/checks.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/gemm_qkv_check.h"
@@ -301,8 +302,10 @@ Status check_antidiagonal_scores(const AntidiagonalScoresParams& p) {
   if (tokens < 1) return wanted("number of tokens", "0", "at least 1");
   const int64_t nq = ceil_div(tokens, p.block_q), nkv = ceil_div(tokens, p.block_kv);
   FO_RETURN_IF_ERROR(check_tensor("out", p.out, DType::kF32, {batch, heads, nq, nkv}));
-  return check_tensor("workspace", p.workspace, DType::kF32,
-                      {batch, heads, nq, ceil_div(tokens, p.stride)});
+  FO_RETURN_IF_ERROR(check_tensor("workspace", p.workspace, DType::kF32,
+                                  {batch, heads, ceil_div(tokens, p.stride), std::max(nq, nkv)}));
+  if (p.workspace.is_contiguous()) return ok_status();
+  return wanted("workspace", p.workspace.to_string(), "a contiguous tensor");
 }
 
 Status check_column_mass(const ColumnMassParams& p) {

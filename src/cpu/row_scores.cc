@@ -54,8 +54,8 @@ void antidiagonal_scores(const Context& context, const AntidiagonalScoresParams&
     const int64_t i = task % nq, h = task / nq % heads, b = task / nq / heads;
     const float* queries = q.as<float>() + b * q.stride[0] + h * q.stride[2];
     const float* keys = k.as<float>() + b * k.stride[0] + h * k.stride[2];
-    float* const logits = params.workspace.as<float>() + b * params.workspace.stride[0] +
-                          h * params.workspace.stride[1] + i * params.workspace.stride[2];
+    float* const logits =
+        params.workspace.as<float>() + ((b * heads + h) * std::max(nq, nkv) + i) * groups;
     float* const score =
         out.as<float>() + b * out.stride[0] + h * out.stride[1] + i * out.stride[2];
     std::fill_n(score, nkv, 0.f);

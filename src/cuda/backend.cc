@@ -27,10 +27,11 @@
 #include "cuda/kernels/elementwise/elementwise.h"
 #include "cuda/kernels/plan/attention_plan.h"
 #include "cuda/kernels/symbols/pooling.h"
+#include "cuda/kernels/symbols/scores.h"
 #include "cuda/kernels/symbols/select.h"
 #include "cuda/linear.h"
 #include "cuda/packed_weight.h"
-#include "cuda/pending_counts.h"
+#include "cuda/pending_results.h"
 #include "cuda/tensor_map.h"
 
 namespace flashomni::cuda {
@@ -94,12 +95,13 @@ std::optional<GemmOParams> gated_product(const LinearParams& p) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(DeviceInfo device, KernelPath path, std::unique_ptr<DenseLinear> linear,
-              std::unique_ptr<PendingCounts> counts)
+              std::unique_ptr<PendingCounts> counts, std::unique_ptr<PendingSums> sums)
       : device_(std::move(device)),
         path_(path),
         plan_grid_(cuda::plan_grid(path, device_.sms, device_.shared_bytes)),
         linear_(std::move(linear)),
         counts_(std::move(counts)),
+        sums_(std::move(sums)),
         dense_(plan_grid_),
         launcher_{device_.sms, maps_, dense_, path_} {}
 
@@ -122,6 +124,7 @@ class CudaBackend final : public Backend {
   Status synchronize(const Exec& exec) override {
     FO_CUDA(cudaStreamSynchronize(stream_of(exec)), "waiting for the GPU");
     counts_->deliver(stream_of(exec));
+    sums_->deliver(stream_of(exec));
     return ok_status();
   }
   // Both wait: the host memory may be gone or read right after the call.
@@ -287,6 +290,30 @@ class CudaBackend final : public Backend {
     FO_RETURN_IF_ERROR(check_select_kv_blocks(p));
     return cuda::select_kv_blocks(stream_of(exec), p);
   }
+  Status antidiagonal_scores(const Exec& exec, const AntidiagonalScoresParams& p) override {
+    FO_RETURN_IF_ERROR(check_antidiagonal_scores(p));
+    return cuda::antidiagonal_scores(stream_of(exec), p);
+  }
+  Status column_mass(const Exec& exec, const ColumnMassParams& p) override {
+    FO_RETURN_IF_ERROR(check_column_mass(p));
+    return cuda::column_mass(stream_of(exec), p);
+  }
+  Status block_change(const Exec& exec, const BlockChangeParams& p) override {
+    FO_RETURN_IF_ERROR(check_block_change(p));
+    return cuda::block_change(stream_of(exec), p);
+  }
+  Status select_rows(const Exec& exec, const SelectRowsParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_rows(p));
+    return cuda::select_rows(stream_of(exec), p);
+  }
+  Status select_kv_share(const Exec& exec, const SelectKvShareParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_kv_share(p));
+    return cuda::select_kv_share(stream_of(exec), p);
+  }
+  Status select_pattern(const Exec& exec, const SelectPatternParams& p) override {
+    FO_RETURN_IF_ERROR(check_select_pattern(p));
+    return cuda::select_pattern(stream_of(exec), p);
+  }
   Status keep_columns(const Exec& exec, const KeepColumnsParams& p) override {
     FO_RETURN_IF_ERROR(check_keep_columns(p));
     return cuda::keep_columns(stream_of(exec), p);
@@ -294,9 +321,20 @@ class CudaBackend final : public Backend {
   Status count_symbols(const Exec& exec, const CountSymbolsParams& p) override {
     return guarded([&]() -> Status {
       FO_RETURN_IF_ERROR(check_count_symbols(p));
-      FO_ASSIGN_OR_RETURN(SymbolCountParts * parts,
-                          counts_->add(stream_of(exec), p.symbols.geometry, p.out));
+      const SymbolGeometry& g = p.symbols.geometry;
+      SymbolCounts totals;
+      totals.rows = int64_t{g.batch} * g.heads * g.num_q_blocks();
+      totals.pairs = totals.rows * g.num_kv_blocks();
+      FO_ASSIGN_OR_RETURN(SymbolCountParts * parts, counts_->add(stream_of(exec), totals, p.out));
       return cuda::count_symbols(stream_of(exec), p.symbols, parts);
+    });
+  }
+
+  Status measure_change(const Exec& exec, const MeasureChangeParams& p) override {
+    return guarded([&]() -> Status {
+      FO_RETURN_IF_ERROR(check_measure_change(p));
+      FO_ASSIGN_OR_RETURN(ChangeSums * sums, sums_->add(stream_of(exec), {}, p.out));
+      return cuda::measure_change(stream_of(exec), p, sums);
     });
   }
 
@@ -353,6 +391,7 @@ class CudaBackend final : public Backend {
   const int plan_grid_;
   std::unique_ptr<DenseLinear> linear_;
   std::unique_ptr<PendingCounts> counts_;
+  std::unique_ptr<PendingSums> sums_;
   EventPool events_;
   TensorMapCache maps_;
   mutable DensePlans dense_;
@@ -374,9 +413,10 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options
                         ": " + path.status().message() + " (" + device.name + ")");
     }
     FO_ASSIGN_OR_RETURN(auto linear, DenseLinear::create());
-    FO_ASSIGN_OR_RETURN(auto counts, PendingCounts::create());
+    FO_ASSIGN_OR_RETURN(auto counts, PendingCounts::create("symbol counts"));
+    FO_ASSIGN_OR_RETURN(auto sums, PendingSums::create("measured changes"));
     return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(
-        std::move(device), path.value(), std::move(linear), std::move(counts)));
+        std::move(device), path.value(), std::move(linear), std::move(counts), std::move(sums)));
   });
 }
 

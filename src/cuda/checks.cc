@@ -271,6 +271,136 @@ Status check_copy(const CopyParams& p) {
   return same ? ok_status() : wanted("dst", p.dst.to_string(), p.src.to_string());
 }
 
+namespace {
+
+// Z [B, H, nQ, nKV] of these symbols.
+Status check_block_scores_of(const SymbolsView& symbols, const TensorView& scores) {
+  FO_RETURN_IF_ERROR(check_rank("scores", scores, 4));
+  const int64_t batch = scores.size(0), heads = scores.size(1);
+  FO_RETURN_IF_ERROR(check_symbols(symbols, batch, heads));
+  const int64_t nq = symbols.geometry.num_q_blocks(), nkv = symbols.geometry.num_kv_blocks();
+  FO_RETURN_IF_ERROR(check_at_most("number of block pairs of a head", nq * nkv, kMaxGrid));
+  return check_typed("scores", scores, DType::kF32, {batch, heads, nq, nkv});
+}
+
+Status check_block(const char* name, int block) {
+  return block >= 1 ? ok_status() : wanted(name, std::to_string(block), "at least 1");
+}
+
+// Both of them, with rows that start at multiples of 16 bytes.
+Status check_group_operand(const char* name, const TensorView& v) {
+  if (v.dtype != DType::kBF16 && v.dtype != DType::kF16) {
+    return unsupported("dtype of " + std::string(name) + " is " + dtype_name(v.dtype) +
+                       ", antidiagonal scores on the GPU want bf16 or f16");
+  }
+  bool aligned = reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+  for (int i = 0; i < 3; ++i) aligned = aligned && (v.size(i) == 1 || v.stride[i] % 8 == 0);
+  if (aligned) return ok_status();
+  return unsupported(std::string(name) + " is " + v.to_string() +
+                     ", wanted an address and row strides that are multiples of 16 bytes");
+}
+
+}  // namespace
+
+Status check_antidiagonal_scores(const AntidiagonalScoresParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("q", p.q, 4));
+  FO_RETURN_IF_ERROR(check_any_float("q", p.q));
+  FO_RETURN_IF_ERROR(check_float("k", p.k, shape_of(p.q)));
+  FO_RETURN_IF_ERROR(check_group_operand("q", p.q));
+  FO_RETURN_IF_ERROR(check_group_operand("k", p.k));
+  if (p.k.dtype != p.q.dtype) return wanted("k", p.k.to_string(), dtype_name(p.q.dtype));
+  for (const int block : {p.block_q, p.block_kv}) {
+    if (block != 64 && block != 128) {
+      return unsupported("block of " + std::to_string(block) + " tokens, the GPU takes 64 and 128");
+    }
+    if (p.stride < 1 || block % p.stride != 0) {
+      return wanted("stride", std::to_string(p.stride),
+                    "a divisor of the block size " + std::to_string(block));
+    }
+  }
+  const int64_t batch = p.q.size(0), tokens = p.q.size(1), heads = p.q.size(2), d = p.q.size(3);
+  if (d < 1 || d % 32 != 0) {
+    return unsupported("head_dim is " + std::to_string(d) +
+                       ", antidiagonal scores on the GPU want a multiple of 32");
+  }
+  if (tokens < 1) return wanted("number of tokens", "0", "at least 1");
+  const auto count = [&](int64_t size) { return (tokens + size - 1) / size; };
+  const int64_t nq = count(p.block_q), nkv = count(p.block_kv);
+  FO_RETURN_IF_ERROR(check_at_most("batch * heads", batch * heads, kMaxSideGrid));
+  FO_RETURN_IF_ERROR(check_at_most("number of query blocks", batch * heads * nq, kMaxGrid));
+  FO_RETURN_IF_ERROR(check_at_most("number of tokens", tokens, kMaxSideGrid * 128));
+  FO_RETURN_IF_ERROR(check_typed("out", p.out, DType::kF32, {batch, heads, nq, nkv}));
+  FO_RETURN_IF_ERROR(check_typed("workspace", p.workspace, DType::kF32,
+                                 {batch, heads, count(p.stride), std::max(nq, nkv)}));
+  if (p.workspace.is_contiguous()) return ok_status();
+  return wanted("workspace", p.workspace.to_string(), "a contiguous tensor");
+}
+
+Status check_column_mass(const ColumnMassParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 4));
+  const int64_t batch = p.scores.size(0), heads = p.scores.size(1), nq = p.scores.size(2);
+  FO_RETURN_IF_ERROR(
+      check_typed("scores", p.scores, DType::kF32, {batch, heads, nq, p.scores.size(3)}));
+  FO_RETURN_IF_ERROR(check_block("block_q", p.block_q));
+  FO_RETURN_IF_ERROR(check_block("block_kv", p.block_kv));
+  FO_RETURN_IF_ERROR(check_at_most("number of query blocks", nq, kMaxSelectRows));
+  return check_typed("out", p.out, DType::kF32, {batch, heads, nq});
+}
+
+Status check_block_change(const BlockChangeParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
+  FO_RETURN_IF_ERROR(check_any_float("x", p.x));
+  FO_RETURN_IF_ERROR(check_float("y", p.y, shape_of(p.x)));
+  FO_RETURN_IF_ERROR(check_block("block", p.block));
+  const int64_t batch = p.x.size(0), heads = p.x.size(2);
+  const int64_t blocks = (p.x.size(1) + p.block - 1) / p.block;
+  FO_RETURN_IF_ERROR(check_at_most("number of blocks", batch * heads * blocks, kMaxGrid));
+  FO_RETURN_IF_ERROR(check_at_most("elements of a block", p.block * p.x.size(3), kMaxGrid));
+  return check_typed("out", p.out, DType::kF32, {batch, heads, blocks});
+}
+
+Status check_measure_change(const MeasureChangeParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("x", p.x, 3));
+  FO_RETURN_IF_ERROR(check_any_float("x", p.x));
+  FO_RETURN_IF_ERROR(check_float("y", p.y, shape_of(p.x)));
+  if (!p.out) return wanted("out", "missing", "a place for the sums");
+  constexpr int kRows = MeasureChangeParams::kRows;
+  const int64_t pieces = (p.x.size(1) + kRows - 1) / kRows;
+  FO_RETURN_IF_ERROR(check_at_most("number of rows", p.x.size(0) * pieces, kMaxGrid));
+  FO_RETURN_IF_ERROR(check_at_most("width of x", p.x.size(2), kMaxGrid / kRows));
+  return check_typed("workspace", p.workspace, DType::kF64, {p.x.size(0), pieces, 2});
+}
+
+Status check_select_rows(const SelectRowsParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("scores", p.scores, 3));
+  const int64_t batch = p.scores.size(0), heads = p.scores.size(1);
+  FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads));
+  const int64_t nq = p.symbols.geometry.num_q_blocks();
+  FO_RETURN_IF_ERROR(check_typed("scores", p.scores, DType::kF32, {batch, heads, nq}));
+  FO_RETURN_IF_ERROR(check_at_most("number of query blocks", nq, kMaxSelectRows));
+  FO_RETURN_IF_ERROR(check_range("keep", p.keep, nq));
+  return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});
+}
+
+Status check_select_kv_share(const SelectKvShareParams& p) {
+  FO_RETURN_IF_ERROR(check_block_scores_of(p.symbols, p.scores));
+  if (!(p.share >= 0.f && p.share <= 1.f)) {
+    return wanted("share", std::to_string(p.share), "a number from 0 to 1");
+  }
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, p.symbols.geometry.num_q_blocks()));
+  return check_range("keep_kv", p.keep_kv, p.symbols.geometry.num_kv_blocks());
+}
+
+Status check_select_pattern(const SelectPatternParams& p) {
+  FO_RETURN_IF_ERROR(check_block_scores_of(p.symbols, p.scores));
+  const SymbolGeometry& g = p.symbols.geometry;
+  FO_RETURN_IF_ERROR(check_range("keep_q", p.keep_q, g.num_q_blocks()));
+  if (!p.patterns || p.count < 1) {
+    return wanted("patterns", std::to_string(p.patterns ? p.count : 0), "at least 1");
+  }
+  return check_optional("choice", p.choice, DType::kI32, {g.batch, g.heads});
+}
+
 Status check_keep_columns(const KeepColumnsParams& p) {
   if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
   FO_RETURN_IF_ERROR(p.symbols.geometry.validate());

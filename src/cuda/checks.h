@@ -32,6 +32,13 @@ Status check_activation(const ActivationParams& params);
 Status check_combine(const CombineParams& params);
 Status check_copy(const CopyParams& params);
 
+Status check_antidiagonal_scores(const AntidiagonalScoresParams& params);
+Status check_column_mass(const ColumnMassParams& params);
+Status check_block_change(const BlockChangeParams& params);
+Status check_measure_change(const MeasureChangeParams& params);
+Status check_select_rows(const SelectRowsParams& params);
+Status check_select_kv_share(const SelectKvShareParams& params);
+Status check_select_pattern(const SelectPatternParams& params);
 Status check_keep_columns(const KeepColumnsParams& params);
 Status check_count_symbols(const CountSymbolsParams& params);
 Status check_plan(const PlanParams& params, size_t bytes);

@@ -64,6 +64,7 @@ json summary_json(const RunReport& r) {
           {"degraded_share", r.degraded_share},
           {"skipped_share", r.skipped_share},
           {"softmax_skip_share", r.softmax_skip_share},
+          {"host_waits", r.host_waits},
           {"flops_dense", r.flops_dense},
           {"flops_skipped", r.flops_skipped},
           {"peak_cache_bytes", r.peak_cache_bytes},

@@ -2,6 +2,8 @@
 //
 // XAttention; see XAttentionOptions. Tokens past the end of the sequence have no weight, and block
 // 0 is treated like any other (both differ from the published code).
+#include <algorithm>
+
 #include "flashomni/strategies.h"
 #include "strategies/mask_strategy.h"
 #include "strategies/options.h"
@@ -31,7 +33,7 @@ class XAttentionStrategy : public strategies::MaskStrategy {
     a.block_q = block_q_;
     a.block_kv = block_kv_;
     a.out = w.scores;
-    a.workspace = w.rows;
+    a.workspace = w.groups;
     FO_RETURN_IF_ERROR(c.backend->antidiagonal_scores(c.exec, a));
     FO_RETURN_IF_ERROR(strategies::compute_all_rows(c, w.scores, out));
     return c.backend->select_kv_blocks(c.exec, {.scores = w.scores,
@@ -44,11 +46,12 @@ class XAttentionStrategy : public strategies::MaskStrategy {
 
  private:
   struct Scratch {
-    TensorView scores, rows;
+    TensorView scores, groups;
     Scratch(ScratchArena& arena, const SequenceInfo& s, const XAttentionOptions& o) {
-      const int64_t nq = block_count(s.tokens, o.block_q);
-      scores = arena.take(DType::kF32, {s.batch, s.heads, nq, block_count(s.tokens, o.block_kv)});
-      rows = arena.take(DType::kF32, {s.batch, s.heads, nq, block_count(s.tokens, o.stride)});
+      const int64_t nq = block_count(s.tokens, o.block_q), nkv = block_count(s.tokens, o.block_kv);
+      scores = arena.take(DType::kF32, {s.batch, s.heads, nq, nkv});
+      groups = arena.take(DType::kF32,
+                          {s.batch, s.heads, block_count(s.tokens, o.stride), std::max(nq, nkv)});
     }
   };
   XAttentionOptions o_;

@@ -3,6 +3,7 @@
 // Scores and selections of selection_ops.h on the CPU against the oracle, and what they refuse.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/rng.h"
@@ -43,7 +44,7 @@ TEST(SelectionOps, AntidiagonalScoresMatchTheOracle) {
       GuardTensor qt(backend, kF32, {1, tokens, heads, d}, q, {.offset = 1, .pad = 3});
       GuardTensor kt(backend, kF32, {1, tokens, heads, d}, k);
       GuardTensor out(backend, kF32, {1, heads, nq, nkv});
-      GuardTensor work(backend, kF32, {1, heads, nq, (tokens + 7) / 8});
+      GuardTensor work(backend, kF32, {1, heads, (tokens + 7) / 8, std::max(nq, nkv)});
       AntidiagonalScoresParams p{.q = qt.view(), .k = kt.view(), .stride = stride};
       p.block_q = block_q;
       p.block_kv = block_kv;

@@ -190,6 +190,9 @@ TEST(StepSkip, SkippedStepsAreReported) {
   }
   EXPECT_GT(skipped, 0);
   EXPECT_DOUBLE_EQ(r->report.skipped_share, skipped / 8.0);
+  // Every step but the first has a change to decide by.
+  EXPECT_EQ(r->report.host_waits, 7);
+  EXPECT_EQ(dense_run().report.host_waits, 0);
   EXPECT_GT(r->report.ledger.residuals, 0u);
 }
 

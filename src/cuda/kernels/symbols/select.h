@@ -20,6 +20,9 @@ constexpr int kMaxSelectRows = 4096;
 Status select_cached_rows(cudaStream_t stream, const SelectCachedRowsParams& params);
 Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& params);
 
+Status select_rows(cudaStream_t stream, const SelectRowsParams& params);
+Status select_kv_share(cudaStream_t stream, const SelectKvShareParams& params);
+Status select_pattern(cudaStream_t stream, const SelectPatternParams& params);
 Status keep_columns(cudaStream_t stream, const KeepColumnsParams& params);
 
 // Counts of one set of symbols, in parts: the CTA n of the kernel writes part n.
