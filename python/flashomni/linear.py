@@ -91,7 +91,7 @@ def gemm_o(
 
     Args:
         attn: [batch, tokens, heads, head_dim]; rows of tiles with S_c = 0 are not read.
-        planes: float32 [1..4, batch, tokens, width] from gemm_o_update; coefficients: one for each
+        planes: [1..4, batch, tokens, width] from gemm_o_update; coefficients: one for each
             (x^m / m! for a forecast x steps ahead). Required with symbols.
         mlp: [batch, rows, features], more input columns after the heads (FLUX single blocks).
 
@@ -119,7 +119,8 @@ def gemm_o_update(
     """The Update form: output and bias planes in one pass over the weight.
 
     factors: [1..4, batch, tokens, heads, head_dim], Taylor factors of the attention output, the fresh
-    output first. Returns (output [batch, tokens, width], planes float32 [P, batch, tokens, width]).
+    output first. Returns (output [batch, tokens, width], planes [P, batch, tokens, width], float32 on the CPU
+    and of the type of `factors` on a GPU).
     """
     from .torch_ops import ops, symbol_arguments
 

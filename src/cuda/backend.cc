@@ -45,15 +45,14 @@ class DeviceBuffer final : public Buffer {
  public:
   static Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes) {
     auto buffer = std::make_unique<DeviceBuffer>();
-    FO_CUDA(cudaMalloc(&buffer->data_, std::max<size_t>(1, bytes)),
-            "allocating " + std::to_string(bytes) + " bytes on the GPU");
+    FO_ASSIGN_OR_RETURN(buffer->memory_, allocate_device_memory(bytes, "allocating a buffer"));
+    buffer->data_ = buffer->memory_.get();
     buffer->bytes_ = bytes;
     return buffer;
   }
-  DeviceBuffer() = default;
-  ~DeviceBuffer() override { cudaFree(data_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+
+ private:
+  DevicePointer memory_;
 };
 
 cudaStream_t stream_of(const Exec& exec) {

@@ -24,15 +24,14 @@ Result<void*> DensePlans::get(const AttentionParams& params) {
   const SymbolGeometry g = geometry_of(params);
   const int head_dim = static_cast<int>(params.q.size(3));
   const Shape shape = {g.batch * g.heads, g.q_tokens, g.kv_tokens, head_dim};
-  std::unique_ptr<void, Free>& plan = plans_[shape];
+  DevicePointer& plan = plans_[shape];
   if (plan) return plan.get();
 
   std::vector<std::byte> host(AttentionPlanLayout(g, grid_).bytes);
   build_attention_plan_on_host(g, nullptr, nullptr, grid_, kPlanHeadDim, host.data());
-  void* memory = nullptr;
-  FO_CUDA(cudaMalloc(&memory, host.size()), "allocating the work lists of dense attention");
-  plan.reset(memory);
-  FO_CUDA(cudaMemcpy(memory, host.data(), host.size(), cudaMemcpyHostToDevice),
+  FO_ASSIGN_OR_RETURN(
+      plan, allocate_device_memory(host.size(), "allocating the work lists of dense attention"));
+  FO_CUDA(cudaMemcpy(plan.get(), host.data(), host.size(), cudaMemcpyHostToDevice),
           "copying the work lists of dense attention");
   return plan.get();
 }

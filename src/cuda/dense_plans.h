@@ -5,12 +5,10 @@
 // kept on the device.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <map>
-#include <memory>
 #include <tuple>
 
+#include "cuda/device_memory.h"
 #include "flashomni/ops.h"
 #include "flashomni/status.h"
 
@@ -32,14 +30,11 @@ class DensePlans {
   Result<void*> get(const AttentionParams& params);
 
  private:
-  struct Free {
-    void operator()(void* p) const { cudaFree(p); }
-  };
   // Batch times heads, query and key tokens, head_dim.
   using Shape = std::tuple<int, int, int, int>;
 
   const int grid_;
-  std::map<Shape, std::unique_ptr<void, Free>> plans_;
+  std::map<Shape, DevicePointer> plans_;
 };
 
 }  // namespace flashomni::cuda

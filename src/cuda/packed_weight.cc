@@ -33,10 +33,6 @@ Result<std::vector<float>> read_bias(const TensorView& bias) {
 
 }  // namespace
 
-void CudaPackedWeight::Free::operator()(void* p) const {
-  cudaFree(p);
-}
-
 Result<std::shared_ptr<const PackedWeight>> CudaPackedWeight::pack(const WeightDesc& desc) {
   const TensorView& w = desc.weight;
   auto packed = std::make_shared<CudaPackedWeight>();
@@ -52,12 +48,9 @@ Result<std::shared_ptr<const PackedWeight>> CudaPackedWeight::pack(const WeightD
   const size_t narrow_bias_at =
       bias_at + (rows * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
   packed->bytes_ = desc.bias ? narrow_bias_at + rows * dtype_bytes(w.dtype) : bias_at;
-  void* memory = nullptr;
-  FO_CUDA(cudaMalloc(&memory, packed->bytes_),
-          "packing a weight of " + std::to_string(packed->bytes_) + " bytes");
-  packed->memory_.reset(memory);
+  FO_ASSIGN_OR_RETURN(packed->memory_, allocate_device_memory(packed->bytes_, "packing a weight"));
 
-  char* base = static_cast<char*>(memory);
+  char* base = static_cast<char*>(packed->memory_.get());
   FO_CUDA(cudaMemset(base + rows * row_bytes, 0, packed->bytes_ - rows * row_bytes),
           "clearing the end of a weight");
   const size_t stride_bytes = static_cast<size_t>(w.stride[0]) * dtype_bytes(w.dtype);

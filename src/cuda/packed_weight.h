@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "cuda/device_memory.h"
 #include "flashomni/ops.h"
 #include "flashomni/status.h"
 
@@ -37,16 +38,12 @@ class CudaPackedWeight final : public PackedWeight {
   int64_t padded_rows() const { return (out_ + kRowGroup - 1) / kRowGroup * kRowGroup; }
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-
   DType dtype_ = DType::kBF16;
   int64_t out_ = 0;
   int64_t in_ = 0;
   int64_t head_dim_ = 0;
   size_t bytes_ = 0;
-  std::unique_ptr<void, Free> memory_;
+  DevicePointer memory_;
   float* bias_ = nullptr;
   void* narrow_bias_ = nullptr;
 };

@@ -175,7 +175,7 @@ int64_t rows_of(const char* op, const Tensor& attn, const OptTensor& mlp, int64_
   return mlp ? mlp->size(1) : attn.size(1) - token_offset;
 }
 
-// planes [P, B, N, D] f32.
+// planes [P, B, N, D], f32 on the CPU and in the type of the activations on a GPU.
 void set_planes(const char* op, const Device& device, GemmOParams& p, const Tensor& planes) {
   TORCH_CHECK_VALUE(planes.dim() == 4 && planes.size(0) <= GemmOParams::kMaxPlanes,
                     "flashomni::", op, ": planes is ", planes.sizes(),
@@ -239,8 +239,9 @@ std::tuple<Tensor, Tensor> gemm_o_update(const Tensor& factors_in, int64_t weigh
   const SymbolArgs a = symbols_of(op, device, c, s, fresh.size(0), fresh.size(2), fresh.size(1),
                                   fresh.size(1), block_q, block_kv);
   Tensor out = at::empty({fresh.size(0), fresh.size(1), width}, factors.options());
-  Tensor planes = at::zeros({factors.size(0), fresh.size(0), fresh.size(1), width},
-                            factors.options().dtype(at::kFloat));
+  Tensor planes =
+      at::zeros({factors.size(0), fresh.size(0), fresh.size(1), width},
+                factors.options().dtype(factors.is_cpu() ? at::kFloat : factors.scalar_type()));
   Tensor storage;
   GemmOUpdateParams u{.base = gemm_o_params(device, fresh, mlp, packed.get(), fresh.size(1), 0)};
   u.base.out = device.view("out", out);

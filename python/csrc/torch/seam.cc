@@ -4,8 +4,11 @@
 #include <map>
 
 #if FLASHOMNI_TORCH_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
+
+#include "cuda/device_memory.h"
 #endif
 
 namespace flashomni::python {
@@ -148,9 +151,41 @@ Result<std::shared_ptr<const PackedWeight>> find_weight(int64_t id) {
   return not_found("no packed weight " + std::to_string(id) + ": its PackedWeight was closed");
 }
 
+#if FLASHOMNI_TORCH_CUDA
+namespace {
+
+// From torch's own pool, which gives back what it only keeps before it says that nothing is left,
+// and counts what the engine holds (torch.cuda.memory_allocated).
+void* torch_allocate(size_t bytes) {
+  try {
+    void* memory = c10::cuda::CUDACachingAllocator::raw_alloc(bytes);
+    // A block that work on the current stream still reads may come back at once; here it is used on
+    // any stream. Long-lived memory is allocated before a run, never within.
+    c10::cuda::getCurrentCUDAStream().synchronize();
+    return memory;
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+void torch_release(void* memory) {
+  try {
+    c10::cuda::CUDACachingAllocator::raw_delete(memory);
+  } catch (const std::exception&) {  // at the end of a process, when torch's pool is gone
+  }
+}
+
+}  // namespace
+
+const cuda::DeviceMemory kTorchMemory = {torch_allocate, torch_release};
+#endif
+
 }  // namespace flashomni::python
 
 TORCH_LIBRARY(flashomni, m) {
+#if FLASHOMNI_TORCH_CUDA
+  flashomni::cuda::use_device_memory(flashomni::python::kTorchMemory);
+#endif
   m.set_python_module("flashomni.torch_ops.fakes");
   flashomni::python::define_functional(m);
   flashomni::python::define_session(m);

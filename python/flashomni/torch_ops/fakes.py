@@ -73,7 +73,10 @@ def _gemm_o_update(factors, weight, width, mlp, c, s, plan, block_q, block_kv):
     planes, batch, tokens = factors.shape[:3]
     return (
         factors.new_empty((batch, tokens, width)),
-        factors.new_empty((planes, batch, tokens, width), dtype=torch.float32),
+        factors.new_empty(
+            (planes, batch, tokens, width),
+            dtype=torch.float32 if factors.device.type == "cpu" else factors.dtype,
+        ),
     )
 
 
