@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/op_names.h"
+
 namespace flashomni {
 namespace {
 
@@ -57,17 +59,17 @@ std::vector<ProfileRow> ProfilingBackend::rows() const {
 }
 
 Status ProfilingBackend::linear(const Exec& e, const LinearParams& p) {
-  return timed(e, "linear", linear_flops(rows_of(p.x), p.weight),
+  return timed(e, op_name(p), linear_flops(rows_of(p.x), p.weight),
                [&] { return inner_.linear(e, p); });
 }
 Status ProfilingBackend::norm_modulate(const Exec& e, const NormModulateParams& p) {
-  return timed(e, "norm_modulate", 0, [&] { return inner_.norm_modulate(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.norm_modulate(e, p); });
 }
 Status ProfilingBackend::rms_norm(const Exec& e, const RmsNormParams& p) {
-  return timed(e, "rms_norm", 0, [&] { return inner_.rms_norm(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.rms_norm(e, p); });
 }
 Status ProfilingBackend::gemm_q(const Exec& e, const GemmQParams& p) {
-  return timed(e, p.symbols ? "gemm_q sparse" : "gemm_q", linear_flops(rows_of(p.x), p.weight),
+  return timed(e, op_name(p), linear_flops(rows_of(p.x), p.weight),
                [&] { return inner_.gemm_q(e, p); });
 }
 Status ProfilingBackend::gemm_qkv(const Exec& e, const GemmQkvParams& p) {
@@ -75,84 +77,80 @@ Status ProfilingBackend::gemm_qkv(const Exec& e, const GemmQkvParams& p) {
   for (const GemmQParams* one : {&p.q, &p.k, &p.v}) {
     flops += linear_flops(rows_of(one->x), one->weight);
   }
-  return timed(e, p.q.symbols ? "gemm_qkv sparse" : "gemm_qkv", flops,
-               [&] { return inner_.gemm_qkv(e, p); });
+  return timed(e, op_name(p), flops, [&] { return inner_.gemm_qkv(e, p); });
 }
 Status ProfilingBackend::attention(const Exec& e, const AttentionParams& p) {
   const double flops = 4.0 * double(p.q.numel()) * double(p.k.size(1));
-  return timed(e, p.symbols ? "attention sparse" : "attention", flops,
-               [&] { return inner_.attention(e, p); });
+  return timed(e, op_name(p), flops, [&] { return inner_.attention(e, p); });
 }
 Status ProfilingBackend::gemm_o(const Exec& e, const GemmOParams& p) {
-  return timed(e, p.symbols ? "gemm_o sparse" : "gemm_o", gemm_o_flops(p),
-               [&] { return inner_.gemm_o(e, p); });
+  return timed(e, op_name(p), gemm_o_flops(p), [&] { return inner_.gemm_o(e, p); });
 }
 Status ProfilingBackend::gemm_o_update(const Exec& e, const GemmOUpdateParams& p) {
-  return timed(e, "gemm_o_update", gemm_o_flops(p.base),
-               [&] { return inner_.gemm_o_update(e, p); });
+  return timed(e, op_name(p), gemm_o_flops(p.base), [&] { return inner_.gemm_o_update(e, p); });
 }
 Status ProfilingBackend::token_mean(const Exec& e, const TokenMeanParams& p) {
-  return timed(e, "token_mean", 0, [&] { return inner_.token_mean(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.token_mean(e, p); });
 }
 Status ProfilingBackend::pool(const Exec& e, const PoolParams& p) {
-  return timed(e, "pool", 0, [&] { return inner_.pool(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.pool(e, p); });
 }
 Status ProfilingBackend::pool_pair(const Exec& e, const PoolParams& q, const PoolParams& k) {
-  return timed(e, "pool", 0, [&] { return inner_.pool_pair(e, q, k); });
+  return timed(e, op_name(q), 0, [&] { return inner_.pool_pair(e, q, k); });
 }
 Status ProfilingBackend::block_scores(const Exec& e, const BlockScoresParams& p) {
-  return timed(e, "block_scores", 0, [&] { return inner_.block_scores(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.block_scores(e, p); });
 }
 Status ProfilingBackend::select_cached_rows(const Exec& e, const SelectCachedRowsParams& p) {
-  return timed(e, "select_cached_rows", 0, [&] { return inner_.select_cached_rows(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.select_cached_rows(e, p); });
 }
 Status ProfilingBackend::select_kv_blocks(const Exec& e, const SelectKvBlocksParams& p) {
-  return timed(e, "select_kv_blocks", 0, [&] { return inner_.select_kv_blocks(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.select_kv_blocks(e, p); });
 }
 Status ProfilingBackend::count_symbols(const Exec& e, const CountSymbolsParams& p) {
-  return timed(e, "count_symbols", 0, [&] { return inner_.count_symbols(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.count_symbols(e, p); });
 }
 Status ProfilingBackend::plan(const Exec& e, const PlanParams& p) {
-  return timed(e, "plan", 0, [&] { return inner_.plan(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.plan(e, p); });
 }
 Status ProfilingBackend::taylor_update(const Exec& e, const TaylorUpdateParams& p) {
-  return timed(e, "taylor_update", 0, [&] { return inner_.taylor_update(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.taylor_update(e, p); });
 }
 Status ProfilingBackend::taylor_forecast(const Exec& e, const TaylorForecastParams& p) {
-  return timed(e, "taylor_forecast", 0, [&] { return inner_.taylor_forecast(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.taylor_forecast(e, p); });
 }
 Status ProfilingBackend::activation(const Exec& e, const ActivationParams& p) {
-  return timed(e, "activation", 0, [&] { return inner_.activation(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.activation(e, p); });
 }
 Status ProfilingBackend::combine(const Exec& e, const CombineParams& p) {
-  return timed(e, "combine", 0, [&] { return inner_.combine(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.combine(e, p); });
 }
 Status ProfilingBackend::copy(const Exec& e, const CopyParams& p) {
-  return timed(e, "copy", 0, [&] { return inner_.copy(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.copy(e, p); });
 }
 Status ProfilingBackend::antidiagonal_scores(const Exec& e, const AntidiagonalScoresParams& p) {
-  return timed(e, "antidiagonal_scores", 0, [&] { return inner_.antidiagonal_scores(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.antidiagonal_scores(e, p); });
 }
 Status ProfilingBackend::column_mass(const Exec& e, const ColumnMassParams& p) {
-  return timed(e, "column_mass", 0, [&] { return inner_.column_mass(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.column_mass(e, p); });
 }
 Status ProfilingBackend::block_change(const Exec& e, const BlockChangeParams& p) {
-  return timed(e, "block_change", 0, [&] { return inner_.block_change(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.block_change(e, p); });
 }
 Status ProfilingBackend::select_rows(const Exec& e, const SelectRowsParams& p) {
-  return timed(e, "select_rows", 0, [&] { return inner_.select_rows(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.select_rows(e, p); });
 }
 Status ProfilingBackend::select_kv_share(const Exec& e, const SelectKvShareParams& p) {
-  return timed(e, "select_kv_share", 0, [&] { return inner_.select_kv_share(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.select_kv_share(e, p); });
 }
 Status ProfilingBackend::select_pattern(const Exec& e, const SelectPatternParams& p) {
-  return timed(e, "select_pattern", 0, [&] { return inner_.select_pattern(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.select_pattern(e, p); });
 }
 Status ProfilingBackend::keep_columns(const Exec& e, const KeepColumnsParams& p) {
-  return timed(e, "keep_columns", 0, [&] { return inner_.keep_columns(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.keep_columns(e, p); });
 }
 Status ProfilingBackend::measure_change(const Exec& e, const MeasureChangeParams& p) {
-  return timed(e, "measure_change", 0, [&] { return inner_.measure_change(e, p); });
+  return timed(e, op_name(p), 0, [&] { return inner_.measure_change(e, p); });
 }
 
 }  // namespace flashomni

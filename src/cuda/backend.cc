@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "core/op_names.h"
 #include "cuda/attention.h"
 #include "cuda/attention_plan.h"
 #include "cuda/checks.h"
@@ -32,6 +33,7 @@
 #include "cuda/linear.h"
 #include "cuda/packed_weight.h"
 #include "cuda/pending_results.h"
+#include "cuda/profiler_range.h"
 #include "cuda/tensor_map.h"
 
 namespace flashomni::cuda {
@@ -113,6 +115,8 @@ class CudaBackend final : public Backend {
     info.memory_bytes = device_.memory_bytes;
     return info;
   }
+
+  void set_scope(const std::string& name) override { scope_.enter(name); }
 
   Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override {
     return guarded([&]() -> Result<std::unique_ptr<Buffer>> {
@@ -206,6 +210,7 @@ class CudaBackend final : public Backend {
   }
 
   Status linear(const Exec& exec, const LinearParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       // Onto a gated residual in one pass, where our own product has such an epilogue.
@@ -224,26 +229,31 @@ class CudaBackend final : public Backend {
     });
   }
   Status norm_modulate(const Exec& exec, const NormModulateParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_norm_modulate(p));
     return cuda::norm_modulate(stream_of(exec), p);
   }
   Status rms_norm(const Exec& exec, const RmsNormParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_rms_norm(p));
     return cuda::rms_norm(stream_of(exec), p);
   }
   Status gemm_q(const Exec& exec, const GemmQParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       return cuda::gemm_q(stream_of(exec), launcher_, p, gemm_section(p.symbols, p.plan));
     });
   }
   Status gemm_qkv(const Exec& exec, const GemmQkvParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       return cuda::gemm_qkv(stream_of(exec), launcher_, p, gemm_section(p.q.symbols, p.q.plan));
     });
   }
   Status attention(const Exec& exec, const AttentionParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       FO_RETURN_IF_ERROR(check_workspace("attention", exec, workspace_bytes(p)));
@@ -251,12 +261,14 @@ class CudaBackend final : public Backend {
     });
   }
   Status gemm_o(const Exec& exec, const GemmOParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       return cuda::gemm_o(stream_of(exec), launcher_, p, gemm_section(p.symbols, p.plan));
     });
   }
   Status gemm_o_update(const Exec& exec, const GemmOUpdateParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&] {
       FO_RETURN_IF_ERROR(supports(p));
       return cuda::gemm_o_update(stream_of(exec), launcher_, p,
@@ -265,59 +277,73 @@ class CudaBackend final : public Backend {
   }
 
   Status token_mean(const Exec& exec, const TokenMeanParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_token_mean(p));
     return cuda::token_mean(stream_of(exec), p);
   }
   Status pool(const Exec& exec, const PoolParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_pool(p));
     return cuda::pool(stream_of(exec), p);
   }
   Status pool_pair(const Exec& exec, const PoolParams& q, const PoolParams& k) override {
+    const ProfilerRange range(op_name(q));
     FO_RETURN_IF_ERROR(check_pool(q));
     FO_RETURN_IF_ERROR(check_pool(k));
     return cuda::pool_pair(stream_of(exec), q, k);
   }
   Status block_scores(const Exec& exec, const BlockScoresParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_block_scores(p));
     return cuda::block_scores(stream_of(exec), p);
   }
   Status select_cached_rows(const Exec& exec, const SelectCachedRowsParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_select_cached_rows(p));
     return cuda::select_cached_rows(stream_of(exec), p);
   }
   Status select_kv_blocks(const Exec& exec, const SelectKvBlocksParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_select_kv_blocks(p));
     return cuda::select_kv_blocks(stream_of(exec), p);
   }
   Status antidiagonal_scores(const Exec& exec, const AntidiagonalScoresParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_antidiagonal_scores(p));
     return cuda::antidiagonal_scores(stream_of(exec), p);
   }
   Status column_mass(const Exec& exec, const ColumnMassParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_column_mass(p));
     return cuda::column_mass(stream_of(exec), p);
   }
   Status block_change(const Exec& exec, const BlockChangeParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_block_change(p));
     return cuda::block_change(stream_of(exec), p);
   }
   Status select_rows(const Exec& exec, const SelectRowsParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_select_rows(p));
     return cuda::select_rows(stream_of(exec), p);
   }
   Status select_kv_share(const Exec& exec, const SelectKvShareParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_select_kv_share(p));
     return cuda::select_kv_share(stream_of(exec), p);
   }
   Status select_pattern(const Exec& exec, const SelectPatternParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_select_pattern(p));
     return cuda::select_pattern(stream_of(exec), p);
   }
   Status keep_columns(const Exec& exec, const KeepColumnsParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_keep_columns(p));
     return cuda::keep_columns(stream_of(exec), p);
   }
   Status count_symbols(const Exec& exec, const CountSymbolsParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&]() -> Status {
       FO_RETURN_IF_ERROR(check_count_symbols(p));
       const SymbolGeometry& g = p.symbols.geometry;
@@ -330,6 +356,7 @@ class CudaBackend final : public Backend {
   }
 
   Status measure_change(const Exec& exec, const MeasureChangeParams& p) override {
+    const ProfilerRange range(op_name(p));
     return guarded([&]() -> Status {
       FO_RETURN_IF_ERROR(check_measure_change(p));
       FO_ASSIGN_OR_RETURN(ChangeSums * sums, sums_->add(stream_of(exec), {}, p.out));
@@ -343,6 +370,7 @@ class CudaBackend final : public Backend {
     return attention_bytes(geometry) + GemmPlanLayout(geometry).bytes;
   }
   Status plan(const Exec& exec, const PlanParams& p) override {
+    const ProfilerRange range(op_name(p));
     if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
     FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
     FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
@@ -351,22 +379,27 @@ class CudaBackend final : public Backend {
   }
 
   Status taylor_update(const Exec& exec, const TaylorUpdateParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_taylor_update(p));
     return cuda::taylor_update(stream_of(exec), p);
   }
   Status taylor_forecast(const Exec& exec, const TaylorForecastParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_taylor_forecast(p));
     return cuda::taylor_forecast(stream_of(exec), p);
   }
   Status activation(const Exec& exec, const ActivationParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_activation(p));
     return cuda::activation(stream_of(exec), p);
   }
   Status combine(const Exec& exec, const CombineParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_combine(p));
     return cuda::combine(stream_of(exec), p);
   }
   Status copy(const Exec& exec, const CopyParams& p) override {
+    const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_copy(p));
     return cuda::copy(stream_of(exec), p);
   }
@@ -392,6 +425,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<PendingCounts> counts_;
   std::unique_ptr<PendingSums> sums_;
   EventPool events_;
+  ProfilerScope scope_;
   TensorMapCache maps_;
   mutable DensePlans dense_;
   Launcher launcher_;
