@@ -37,6 +37,7 @@ struct Generation {
 struct Way {
   std::string pattern;
   std::optional<StrategyChoice> choice;  // none: dense
+  EngineOptions engine;
   int block_q = 0, block_kv = 0;
   std::vector<Generation> generations;
   std::vector<Generation> apart;  // profiled ones, when the timed ones are not
@@ -65,7 +66,7 @@ Result<Generation> generate(ProfilingBackend& profiler, const E2eModel& model, i
     profiler.clear();
     return shown(p);
   };
-  Result<E2eOutcome> result = model.run(steps, std::move(strategy), after_step);
+  Result<E2eOutcome> result = model.run(steps, std::move(strategy), way.engine, after_step);
   progress.clear();
   FO_RETURN_IF_ERROR(result.status());
   out.seconds = result->seconds;
@@ -238,6 +239,7 @@ Result<std::vector<E2eRun>> time_generations(ProfilingBackend& profiler, const E
     FO_ASSIGN_OR_RETURN(const std::unique_ptr<Strategy> strategy, make_strategy(w.choice));
     ways.push_back({.pattern = w.pattern,
                     .choice = w.choice,
+                    .engine = w.engine,
                     .block_q = strategy->block_q(),
                     .block_kv = strategy->block_kv()});
   }

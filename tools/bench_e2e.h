@@ -34,7 +34,7 @@ struct E2eModel {
   int steps = 0;
   // `strategy` may be null (dense).
   std::function<Result<E2eOutcome>(int steps, std::unique_ptr<Strategy> strategy,
-                                   const ProgressCallback& progress)>
+                                   const EngineOptions& engine, const ProgressCallback& progress)>
       run;
 };
 
@@ -42,6 +42,7 @@ struct E2eModel {
 struct E2eWay {
   std::string pattern;  // its name in the results
   StrategyChoice choice;
+  EngineOptions engine;
 };
 
 struct E2eOptions {

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "pipelines/bare_transformer.h"
 #include "pipelines/run_json.h"
+#include "tools/ablation.h"
 #include "tools/bench_e2e.h"
 #include "tools/bench_report.h"
 #include "tools/commands.h"
@@ -27,7 +28,9 @@ struct Flags {
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
+  EngineFlags engine;
   OutputFlags output;
+  bool ablation = false;
   // Without a picture: random latents, and symbols of a stated pattern.
   bool random_weights = false;
   std::optional<int> frames, text_tokens, layers, warmup, interval, order, degrade_order, block;
@@ -53,7 +56,10 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
                       time_generations(profiler, subject.model, subject.ways, options, progress));
 
   if (!flags.output.quiet) {
-    for (const E2eRun& r : runs) print_fallbacks(r.report.fallbacks);
+    for (const E2eRun& r : runs) {
+      print_fallbacks(r.report.fallbacks);
+      print_cache_budget(r.report.cache_budget);
+    }
     std::fputs(machine_text(info, peak).c_str(), stdout);
     std::fputs(rows_text(generation_rows(runs), peak).c_str(), stdout);
     for (const E2eRun& r : runs) {
@@ -79,6 +85,19 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
   return write_json_file(flags.output.json, doc);
 }
 
+// `choice` under this name; with --ablation after runs that lack some of its parts.
+void add_ways(const Flags& flags, const std::string& name, const StrategyChoice& choice,
+              std::vector<E2eWay>& ways) {
+  const EngineOptions engine = flags.engine.options();
+  if (flags.ablation) {
+    const std::vector<Stage> stages = ablation_stages(choice, engine);
+    for (size_t i = 0; i + 1 < stages.size(); ++i) {
+      ways.push_back({name + ": " + stages[i].name, stages[i].choice, stages[i].engine});
+    }
+  }
+  ways.push_back({name, choice, engine});
+}
+
 Status run_pictures(const Flags& flags, const std::string& command_line) {
   FO_ASSIGN_OR_RETURN(Runtime runtime, open_runtime(flags.model, true));
   const TextToImageDefaults& defaults = runtime.pipeline->defaults();
@@ -87,7 +106,7 @@ Status run_pictures(const Flags& flags, const std::string& command_line) {
                       flags.picture.request(flags.prompt, *runtime.pipeline));
   Subject s;
   if (choice.name != "dense") {
-    s.ways.push_back({choice.preset.empty() ? choice.name : choice.preset, choice});
+    add_ways(flags, choice.preset.empty() ? choice.name : choice.preset, choice, s.ways);
   }
   flux::FluxTransformer& transformer = runtime.pipeline->transformer();
   s.model.name = defaults.family;
@@ -98,12 +117,12 @@ Status run_pictures(const Flags& flags, const std::string& command_line) {
   s.model.dtype = runtime.backend->activation_dtype();
   s.model.weight_bytes = transformer.weight_bytes();
   s.model.steps = request.steps;
-  s.model.run = [&](int steps, std::unique_ptr<Strategy> strategy,
+  s.model.run = [&](int steps, std::unique_ptr<Strategy> strategy, const EngineOptions& engine,
                     const ProgressCallback& progress) -> Result<E2eOutcome> {
     TextToImageRequest r = request;
     r.steps = steps;
     FO_ASSIGN_OR_RETURN(TextToImageResult result,
-                        runtime.pipeline->generate(r, std::move(strategy), {}, progress));
+                        runtime.pipeline->generate(r, std::move(strategy), engine, progress));
     return E2eOutcome{std::move(result.report), result.seconds, result.activation_bytes};
   };
   s.about = {{"model", json_head(command_line, runtime)["model"]},
@@ -159,7 +178,7 @@ Status run_bare(const Flags& flags, const std::string& command_line) {
     FO_ASSIGN_OR_RETURN(E2eWay way, make_trajectory_way(p, sequence, model->layers()));
     FO_ASSIGN_OR_RETURN(way.choice, resolve_strategy(way.choice, model->family()));
     choices[way.pattern] = to_json(way.choice);
-    s.ways.push_back(std::move(way));
+    add_ways(flags, way.pattern, way.choice, s.ways);
     return ok_status();
   };
   for (const std::string& split : flags.splits.empty() ? all : flags.splits) {
@@ -180,10 +199,10 @@ Status run_bare(const Flags& flags, const std::string& command_line) {
   s.model.dtype = backend->activation_dtype();
   s.model.weight_bytes = model->weight_bytes();
   s.model.steps = p.steps;
-  s.model.run = [&](int steps, std::unique_ptr<Strategy> strategy,
+  s.model.run = [&](int steps, std::unique_ptr<Strategy> strategy, const EngineOptions& engine,
                     const ProgressCallback& progress) -> Result<E2eOutcome> {
     FO_ASSIGN_OR_RETURN(BareTransformerResult result,
-                        model->run(steps, std::move(strategy), {}, progress));
+                        model->run(steps, std::move(strategy), engine, progress));
     return E2eOutcome{std::move(result.report), result.seconds, result.activation_bytes};
   };
   s.about = {{"model",
@@ -260,7 +279,11 @@ CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line) {
              "Taylor order of degraded layers (default 0)");
   add_number(*sub, "--block", flags->block, 64, "tokens per block, 64 or 128 (default 128)");
   flags->picture.add_to(*sub);
+  sub->add_flag("--ablation", flags->ablation,
+                "also time each strategy with attention skipping only, then with GEMM-Q, then "
+                "with GEMM-O but no degraded layers");
   flags->strategy.add_to(*sub);
+  flags->engine.add_to(*sub);
   flags->model.add_to(*sub);
   flags->output.add_to(*sub);
   sub->callback([flags, &line] { line.run = [flags, &line] { return run(*flags, line.text); }; });

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "pipelines/metrics.h"
 #include "pipelines/run_json.h"
+#include "tools/ablation.h"
 #include "tools/commands.h"
 #include "tools/compare_report.h"
 #include "tools/comparison.h"
@@ -35,32 +36,9 @@ struct Flags {
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
+  EngineFlags engine;
   OutputFlags output;
 };
-
-// One run of the strategy with some of its parts switched off.
-struct Stage {
-  std::string name;  // in tables
-  std::string key;   // in JSON
-  EngineOptions engine;
-  StrategyChoice choice;
-};
-
-// What attention skipping alone gains, then each further part; the last stage is the strategy as it
-// was asked for.
-std::vector<Stage> ablation_stages(const StrategyChoice& choice) {
-  StrategyChoice not_degrading = choice;
-  const auto degrade = not_degrading.options.find("S_q");
-  const bool degrades =
-      degrade != not_degrading.options.end() && degrade->second != OptionValue(0.0);
-  if (degrades) degrade->second = 0.0;
-  std::vector<Stage> stages = {
-      {"attention", "attention", {.sparse_gemm_q = false, .sparse_gemm_o = false}, not_degrading},
-      {"+ GEMM-Q", "gemm_q", {.sparse_gemm_o = false}, not_degrading},
-      {"+ GEMM-O", "gemm_o", {}, not_degrading}};
-  if (degrades) stages.push_back({"+ degrading", "degrade", {}, choice});
-  return stages;
-}
 
 // Runs and compares one prompt after the other.
 class Comparer {
@@ -70,7 +48,7 @@ class Comparer {
         runtime_(runtime),
         choice_(std::move(choice)),
         progress_(flags.output.quiet) {
-    if (flags.ablation) stages_ = ablation_stages(choice_);
+    if (flags.ablation) stages_ = ablation_stages(choice_, flags.engine.options());
   }
 
   const std::vector<Stage>& stages() const { return stages_; }
@@ -86,7 +64,8 @@ class Comparer {
     Comparison c;
     c.prompt = request.prompt;
     // The report shows the symbols of the first prompt; copying them takes a moment of its time.
-    const EngineOptions as_asked{.keep_symbols = !flags_.report.empty() && first_};
+    EngineOptions as_asked = flags_.engine.options();
+    as_asked.keep_symbols = !flags_.report.empty() && first_;
     first_ = false;
     FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, {}, number + " dense"));
     FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, as_asked, number + " " + choice_.name));
@@ -209,6 +188,7 @@ void add_results(const std::vector<Stage>& stages, const std::vector<Comparison>
     one["prompt"] = c.prompt;
     one["per_step"] = steps_json(c.sparse.report);
     one["memory"] = ledger_json(c.sparse.report.ledger);
+    one["cache_budget"] = cache_budget_json(c.sparse.report);
     if (!c.noise_floor.empty()) one["noise_floor"] = noise_json(c.noise_floor[0]);
     if (!stages.empty()) one["ablation"] = ablation_json(stages, c.stages);
     doc["prompts"].push_back(std::move(one));
@@ -219,6 +199,7 @@ void print(const Flags& flags, const StrategyChoice& choice, const std::vector<S
            const std::vector<Comparison>& all) {
   const Figures means = mean_figures(all);
   print_fallbacks(means.fallbacks);
+  print_cache_budget(all.front().sparse.report.cache_budget);
   Table table(table_header("prompt"));
   for (const Comparison& c : all) {
     table.add(table_row(shortened(c.prompt, kPromptColumns), c.figures));
@@ -329,6 +310,7 @@ void add_compare(CLI::App& app, CommandLine& line) {
   add_report(*sub, flags->report);
   flags->picture.add_to(*sub);
   flags->strategy.add_to(*sub);
+  flags->engine.add_to(*sub);
   flags->model.add_to(*sub);
   flags->output.add_to(*sub);
   sub->callback(

@@ -35,6 +35,7 @@ struct Flags {
   std::optional<double> guidance;
   ModelFlags model;
   StrategyFlags strategy;
+  EngineFlags engine;
   OutputFlags output;
 };
 
@@ -137,7 +138,7 @@ Status video(const Flags& flags, const std::string& command_line) {
 
   Progress progress(flags.output.quiet);
   const Result<TextToVideoResult> result =
-      pipeline->generate(request, std::move(strategy), {}, progress.track());
+      pipeline->generate(request, std::move(strategy), flags.engine.options(), progress.track());
   progress.clear();
   FO_RETURN_IF_ERROR(result.status());
 
@@ -155,6 +156,7 @@ Status video(const Flags& flags, const std::string& command_line) {
   }
   if (flags.output.quiet) return ok_status();
   print_fallbacks(result->report.fallbacks);
+  print_cache_budget(result->report.cache_budget);
   std::printf("%s: latents of %dx%d, %d frames, seed %llu, %d steps in %s s\n", flags.out.c_str(),
               request.width, request.height, request.frames,
               static_cast<unsigned long long>(request.seed), request.steps,
@@ -193,6 +195,7 @@ void add_video(CLI::App& app, CommandLine& line) {
   add_number(*sub, "--steps", flags->steps, 1, "denoising steps (default 50)");
   add_number(*sub, "--guidance", flags->guidance, 0.0, "guidance (default 6 where it is embedded)");
   flags->strategy.add_to(*sub);
+  flags->engine.add_to(*sub);
   flags->model.add_to(*sub);
   sub->get_option("--model")->required()->description(
       "checkpoint folder of HunyuanVideo's layout, or its transformer folder");

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "base/byte_size.h"
 #include "io/atomic_file.h"
 #include "io/image_resize.h"
 
@@ -112,6 +113,21 @@ Result<StrategyChoice> StrategyFlags::resolve(const std::string& model_family) c
   }
   for (const std::string& s : settings) FO_RETURN_IF_ERROR(set_option(choice, s));
   return resolve_strategy(choice, model_family);
+}
+
+void EngineFlags::add_to(CLI::App& app) {
+  const auto parse = [this](const std::string& text) {
+    const Result<size_t> bytes = parse_byte_size(text);
+    if (!bytes.ok()) {
+      throw CLI::ValidationError("--cache-budget is " + bytes.status().message());
+    }
+    cache_budget = *bytes;
+  };
+  app.add_option_function<std::string>(
+         "--cache-budget", parse,
+         "most that the strategy's cache may take (4GiB, 512MiB, 1e9): lowers Taylor orders, then "
+         "leaves layers out, which run dense (default: no limit)")
+      ->type_name("SIZE");
 }
 
 void OutputFlags::add_to(CLI::App& app) {

@@ -74,6 +74,13 @@ struct StrategyFlags {
   Result<StrategyChoice> resolve(const std::string& model_family) const;
 };
 
+// How the engine runs a strategy.
+struct EngineFlags {
+  size_t cache_budget = kNoCacheBudget;
+  void add_to(CLI::App& app);
+  EngineOptions options() const { return {.cache_budget = cache_budget}; }
+};
+
 struct OutputFlags {
   std::string json;
   bool quiet = false;

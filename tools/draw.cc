@@ -141,6 +141,7 @@ void DrawFlags::add_to(CLI::App& app) {
   add_report(app, report);
   picture.add_to(app);
   strategy.add_to(app);
+  engine.add_to(app);
   model.add_to(app);
   output.add_to(app);
 }
@@ -166,8 +167,9 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
 
   if (runtime.profiler) runtime.profiler->clear();  // the loading is over
   Progress progress(flags.output.quiet);
-  const EngineOptions engine{.keep_reference = !flags.skip_reference,
-                             .keep_symbols = !flags.report.empty() || !flags.trace.empty()};
+  EngineOptions engine = flags.engine.options();
+  engine.keep_reference = !flags.skip_reference;
+  engine.keep_symbols = !flags.report.empty() || !flags.trace.empty();
   Result<TextToImageResult> result =
       runtime.pipeline->generate(request, std::move(strategy), engine, progress.track());
   progress.clear();
@@ -201,6 +203,7 @@ Status draw(const DrawFlags& flags, const std::string& command_line) {
                  picture.width, picture.height, request.width, request.height);
   }
   print_fallbacks(result->report.fallbacks);
+  print_cache_budget(result->report.cache_budget);
   std::printf("%s: %dx%d, seed %llu, %d steps in %s s\n", flags.out.c_str(), request.width,
               request.height, static_cast<unsigned long long>(request.seed), request.steps,
               fixed(result->seconds, 2).c_str());

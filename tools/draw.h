@@ -25,6 +25,7 @@ struct DrawFlags {
   ModelFlags model;
   PictureFlags picture;
   StrategyFlags strategy;
+  EngineFlags engine;
   OutputFlags output;
   void add_to(CLI::App& app);
 };

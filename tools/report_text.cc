@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/byte_size.h"
 #include "tools/table.h"
 
 namespace flashomni::tools {
@@ -48,6 +49,22 @@ void print_fallbacks(const std::vector<Fallback>& fallbacks) {
     std::fprintf(stderr, "ran dense: %s%s: %s%s\n", f.where.c_str(), more.c_str(), f.reason.c_str(),
                  times.c_str());
   }
+}
+
+void print_cache_budget(const CacheBudget& b) {
+  if (b.planned == b.wanted) return;
+  std::string text = "cache budget " + byte_size_text(b.limit) + ": " + byte_size_text(b.wanted) +
+                     " -> " + byte_size_text(b.planned);
+  const auto order = [&](const char* what, int wanted, int kept) {
+    if (wanted == kept) return;
+    text += std::string(", ") + what + " of order " + std::to_string(wanted) + " -> " +
+            std::to_string(kept);
+  };
+  order("features", b.order_wanted, b.order);
+  order("module outputs", b.module_order_wanted, b.module_order);
+  order("skipped steps", b.skip_order_wanted, b.skip_order);
+  if (!b.left_out.empty()) text += ", " + std::to_string(b.left_out.size()) + " layers left out";
+  std::fprintf(stderr, "%s\n", text.c_str());
 }
 
 }  // namespace flashomni::tools

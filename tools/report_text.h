@@ -17,5 +17,7 @@ std::string strategy_text(const StrategyChoice& choice);
 std::string sparsity_text(const RunReport& report);
 // What ran dense although sparsity was asked for, on stderr: one line a reason.
 void print_fallbacks(const std::vector<Fallback>& fallbacks);
+// What was done to stay within a budget, on stderr; nothing if there was none or all fitted.
+void print_cache_budget(const CacheBudget& budget);
 
 }  // namespace flashomni::tools

@@ -12,6 +12,7 @@
 //   end_step.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -53,6 +54,8 @@ struct LayerDesc {
   double flops_other = 0;  // of the rest of the layer (what degrading also saves)
 };
 
+inline constexpr size_t kNoCacheBudget = SIZE_MAX;
+
 struct EngineOptions {
   // Parts that follow the symbols; for ablations. With gemm_q off every query is projected, with
   // gemm_o off cached tiles are forecast before a dense output projection.
@@ -65,6 +68,9 @@ struct EngineOptions {
   // strategy chose: they are what an edit must not forget (strategies 1.7). Their own rows may be
   // cached like any vision row.
   bool keep_reference = true;
+  // Bytes that the cache (MemoryLedger::cache_total) may take. To stay below, Taylor orders are
+  // lowered first, then layers are left out and run dense; see CacheBudget.
+  size_t cache_budget = kNoCacheBudget;
   bool keep_symbols = false;  // keep a host copy of the symbols of every Update for inspection
 };
 
@@ -80,6 +86,20 @@ struct MemoryLedger {
   size_t cache_total() const {
     return symbols + plans + features + bias_planes + modules + residuals;
   }
+};
+
+// What a run did to keep its cache within EngineOptions::cache_budget.
+struct CacheBudget {
+  size_t limit = kNoCacheBudget;
+  size_t wanted = 0;   // bytes that the strategy's cache would take
+  size_t planned = 0;  // bytes allocated when the run began, which is the most it ever holds
+  // Taylor orders of attention outputs, module outputs and residuals of skipped steps, 0 where
+  // nothing of the kind is kept.
+  int order_wanted = 0, order = 0;
+  int module_order_wanted = 0, module_order = 0;
+  int skip_order_wanted = 0, skip_order = 0;
+  std::vector<int> left_out;   // layers that keep nothing and run dense
+  bool skip_left_out = false;  // no step is skipped: its residual does not fit
 };
 
 // What one layer did in one step and stream.
@@ -111,6 +131,7 @@ struct RunReport {
   std::vector<std::string> layer_names;
   MemoryLedger ledger;
   size_t peak_cache_bytes = 0;
+  CacheBudget cache_budget;
   std::vector<Fallback> fallbacks;
   double flops_dense = 0;  // of all layers and steps, had they run dense
   double flops_skipped = 0;

@@ -55,6 +55,24 @@ json ledger_json(const MemoryLedger& l) {
           {"scratch", l.scratch},   {"cache_total", l.cache_total()}};
 }
 
+json cache_budget_json(const RunReport& r) {
+  const CacheBudget& b = r.cache_budget;
+  if (b.limit == kNoCacheBudget) return {};
+  json left_out = json::array();
+  for (const int layer : b.left_out) {
+    left_out.push_back({{"index", layer}, {"name", r.layer_names[size_t(layer)]}});
+  }
+  const auto change = [](int wanted, int kept) { return json{{"wanted", wanted}, {"kept", kept}}; };
+  return {{"limit", b.limit},
+          {"wanted", b.wanted},
+          {"planned", b.planned},
+          {"order", change(b.order_wanted, b.order)},
+          {"module_order", change(b.module_order_wanted, b.module_order)},
+          {"skip_order", change(b.skip_order_wanted, b.skip_order)},
+          {"skip_left_out", b.skip_left_out},
+          {"layers_left_out", std::move(left_out)}};
+}
+
 json summary_json(const RunReport& r) {
   return {{"attention_sparsity", r.attention_sparsity},
           {"dispatch_sparsity", r.dispatch_sparsity},
@@ -68,6 +86,7 @@ json summary_json(const RunReport& r) {
           {"flops_dense", r.flops_dense},
           {"flops_skipped", r.flops_skipped},
           {"peak_cache_bytes", r.peak_cache_bytes},
+          {"cache_budget", cache_budget_json(r)},
           {"fallbacks", fallbacks_json(r.fallbacks)}};
 }
 

@@ -21,6 +21,8 @@ nlohmann::json request_json(const TextToImageRequest& request);
 nlohmann::json summary_json(const RunReport& report);
 nlohmann::json fallbacks_json(const std::vector<Fallback>& fallbacks);
 nlohmann::json ledger_json(const MemoryLedger& ledger);
+// What was done to stay within the cache budget; null without one.
+nlohmann::json cache_budget_json(const RunReport& report);
 // A list of {"step", "kind", "seconds", "attention_sparsity", "layers": {kind: count}}.
 nlohmann::json steps_json(const RunReport& report);
 // [step][stream][layer] of {"kind", "attention_sparsity", "cached_sparsity"}.

@@ -88,8 +88,27 @@ TEST(RunJson, Summary) {
     "gemm_q_sparsity": 0.4, "gemm_o_sparsity": 0.5, "degraded_share": 0.6,
     "skipped_share": 0.7, "softmax_skip_share": 0.8, "host_waits": 9,
     "flops_dense": 10.0, "flops_skipped": 5.0, "peak_cache_bytes": 77,
-    "fallbacks": [{"where": "run", "reason": "because", "count": 3}]})");
+    "cache_budget": null, "fallbacks": [{"where": "run", "reason": "because", "count": 3}]})");
   EXPECT_EQ(summary_json(r), expected);
+}
+
+TEST(RunJson, CacheBudget) {
+  RunReport r = report();
+  r.layer_names = {"a", "b", "c"};
+  r.cache_budget = {.limit = 100,
+                    .wanted = 300,
+                    .planned = 90,
+                    .order_wanted = 2,
+                    .order = 0,
+                    .module_order_wanted = 1,
+                    .module_order = 1,
+                    .left_out = {0, 2}};
+  const json expected = json::parse(R"({
+    "limit": 100, "wanted": 300, "planned": 90,
+    "order": {"wanted": 2, "kept": 0}, "module_order": {"wanted": 1, "kept": 1},
+    "skip_order": {"wanted": 0, "kept": 0}, "skip_left_out": false,
+    "layers_left_out": [{"index": 0, "name": "a"}, {"index": 2, "name": "c"}]})");
+  EXPECT_EQ(cache_budget_json(r), expected);
 }
 
 TEST(RunJson, LedgerAndMachine) {

@@ -58,6 +58,55 @@ TEST_F(CliTest, BareTransformerReachesTheSparsityAskedFor) {
   EXPECT_NEAR(degraded["attention_sparsity"].get<double>(), 0.35, 0.06);
 }
 
+TEST_F(CliTest, BareTransformerAblation) {
+  const Finished done = run(bare(
+      {"--trajectory-sparsity", "0.3", "--pattern", "both", "--degraded", "0.5", "--ablation"}));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const nlohmann::json doc = json("b.json");
+  const nlohmann::json& runs = doc["runs"];
+  EXPECT_EQ(runs.size(), 1u + 3 + 4);  // dense; one way of three stages, one of four
+  const nlohmann::json &attention = runs["both: attention"], &with_q = runs["both: + GEMM-Q"];
+  const nlohmann::json& with_o = runs["both"];
+  EXPECT_GT(attention["attention_sparsity"], 0.1);
+  EXPECT_EQ(attention["attention_sparsity"], with_o["attention_sparsity"]);
+  EXPECT_EQ(attention["gemm_q_sparsity"], 0.0);
+  EXPECT_EQ(attention["gemm_o_sparsity"], 0.0);
+  EXPECT_GT(with_q["gemm_q_sparsity"], 0.0);
+  EXPECT_EQ(with_q["gemm_o_sparsity"], 0.0);
+  EXPECT_EQ(with_o["gemm_q_sparsity"], with_q["gemm_q_sparsity"]);
+  EXPECT_GT(with_o["gemm_o_sparsity"], 0.0);
+  const std::string degraded = "both + 50 % degraded";
+  EXPECT_EQ(runs[degraded + ": + GEMM-O"]["degraded_share"], 0.0);
+  EXPECT_GT(runs[degraded]["degraded_share"], 0.0);
+  EXPECT_GT(runs[degraded]["flops_skipped"], runs[degraded + ": + GEMM-O"]["flops_skipped"]);
+  // Every way has rows of whole steps, so that seconds of each kind can be told apart.
+  size_t dispatch_rows = 0;
+  for (const nlohmann::json& row : doc["rows"]) dispatch_rows += row["op"] == "dispatch step";
+  EXPECT_EQ(dispatch_rows, runs.size() - 1);
+}
+
+TEST_F(CliTest, BareTransformerStaysWithinItsBudget) {
+  const std::vector<std::string> args = {"--trajectory-sparsity", "0.3", "--pattern", "s_c"};
+  ASSERT_EQ(run(bare(args)).exit_code, 0);
+  const size_t whole = json("b.json")["runs"]["s_c"]["memory"]["cache_peak"];
+  EXPECT_TRUE(json("b.json")["runs"]["s_c"]["cache_budget"].is_null());
+  const std::string limit = std::to_string(whole / 3);
+  const Finished done = run(joined(bare(args), {"--cache-budget", limit}));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.err.find("cache budget "), std::string::npos) << done.err;
+  EXPECT_NE(done.err.find("features of order 1 -> 0"), std::string::npos) << done.err;
+  EXPECT_NE(done.err.find("does not fit into the budget"), std::string::npos) << done.err;
+  const nlohmann::json run = json("b.json")["runs"]["s_c"];
+  EXPECT_LE(run["memory"]["cache_peak"], whole / 3);
+  const nlohmann::json& budget = run["cache_budget"];
+  EXPECT_EQ(budget["limit"], whole / 3);
+  EXPECT_EQ(budget["wanted"], whole);
+  EXPECT_EQ(budget["planned"], run["memory"]["cache_peak"]);
+  EXPECT_EQ(budget["order"]["kept"], 0);
+  EXPECT_EQ(budget["layers_left_out"][0]["index"], 0);
+  EXPECT_EQ(budget["layers_left_out"][0]["name"], "transformer_blocks.0");
+}
+
 TEST_F(CliTest, BareTransformerRefusesWhatCannotBe) {
   expect_refusal(run(bare({"--trajectory-sparsity", "0.9"})), 2, "0.900");
   expect_refusal(run(bare({"--trajectory-sparsity", "0.3", "--degraded", "half"})), 2, "half");
