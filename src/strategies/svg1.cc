@@ -83,10 +83,12 @@ class Svg1Strategy : public strategies::MaskStrategy {
       const int first = token(one.first);
       return Run{first / frame, first % frame, token(one.last) % frame};
     };
-    // Of the pairs, the text's rows and columns come first; the band gets what is left.
+    // Of the pairs, the text's rows and columns come first; the band gets what is left. The
+    // published formula counts the pairs of text with text twice: all pairs have to be asked for by
+    // name.
     const double n = double(s.tokens), text = double(s.text_end - s.text_begin);
     const double left = std::clamp((o_.density * n * n - 2 * n * text) / (n * n), 0.0, 1.0);
-    const double band = n * (1 - std::sqrt(1 - left));
+    const double band = o_.density >= 1 ? n : n * (1 - std::sqrt(1 - left));
     patterns_.clear();
     for (const bool temporal : {false, true}) {
       const SparseSymbols one = strategies::piece_pattern(

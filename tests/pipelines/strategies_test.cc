@@ -14,6 +14,7 @@
 #include "pipelines/metrics.h"
 #include "pipelines/text_to_image.h"
 #include "tests/testkit/sanitized.h"
+#include "tests/testkit/strategy_options.h"
 
 namespace flashomni {
 namespace {
@@ -72,55 +73,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
   return worst;
 }
 
-// Options under which something is left out of so small and short a run.
-OptionMap small_options(const StrategyInfo& info) {
-  const OptionMap wanted = {{"block_q", int64_t{32}},
-                            {"block_kv", int64_t{32}},
-                            {"schedule_steps", int64_t{0}},
-                            {"warmup", int64_t{2}},
-                            {"interval", int64_t{3}},
-                            {"tau_q", 0.9},
-                            {"tau_kv", 0.5},
-                            {"ramp", 0.0},
-                            {"window", int64_t{8}},
-                            {"patch_rows", int64_t{4}},
-                            {"patch_cols", int64_t{8}},
-                            {"tile_frames", int64_t{1}},
-                            {"coefficients", "none"s},
-                            {"S_q", 0.0},
-                            {"topk", 0.6}};
-  OptionMap out;
-  for (const OptionInfo& o : info.options) {
-    const auto it = wanted.find(o.name);
-    if (it != wanted.end()) out[o.name] = it->second;
-  }
-  if (info.name == "plan") {
-    out["plan"] = "steps 3+5+6, heads 0-2: window 0; steps 4, layers 2-4: cached; steps 5: alias"s;
-  }
-  if (info.name == "sta") {
-    for (const char* side : {"tile_rows", "tile_cols"}) out[side] = int64_t{4};
-    for (const char* side : {"window_rows", "window_cols"}) out[side] = int64_t{1};
-  }
-  if (info.name == "radial" || info.name == "svg1") out["first_frame"] = false;
-  if (info.name == "svg1") {
-    out["density"] = 0.1;
-    out["tile_frames"] = int64_t{4};
-    out["tile_places"] = int64_t{8};
-  }
-  if (info.name == "teacache") out["threshold"] = 1.0;
-  if (info.name == "first_block") out["threshold"] = 0.5;
-  return out;
-}
-
 class StrategyRun : public ::testing::TestWithParam<std::string> {};
-
-std::vector<std::string> names() {
-  std::vector<std::string> out;
-  for (const StrategyInfo& s : list_strategies()) {
-    if (s.name != "dense") out.push_back(s.name);
-  }
-  return out;
-}
 
 // 16 x 16 picture tokens: large enough that patterns leave something out beside the text.
 TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
@@ -128,7 +81,7 @@ TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
   TextToImageRequest request = small_request();
   request.width = request.height = 128;
   static const Image dense = world().pipeline->generate(request, nullptr)->image;
-  auto strategy = make_strategy(GetParam(), small_options(*find_strategy(GetParam())));
+  auto strategy = make_strategy(GetParam(), testkit::small_options(*find_strategy(GetParam()), 32));
   ASSERT_TRUE(strategy.ok()) << strategy.status().message();
   const auto result = world().pipeline->generate(request, std::move(*strategy));
   ASSERT_TRUE(result.ok()) << result.status().message();
@@ -143,7 +96,15 @@ TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
               r.flops_skipped / r.flops_dense, psnr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Registry, StrategyRun, ::testing::ValuesIn(names()),
+TEST_P(StrategyRun, OfNothingLeftOutIsDenseBitForBit) {
+  const auto r = run(GetParam(), testkit::zero_options(*find_strategy(GetParam()), 32));
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  EXPECT_EQ(r->report.attention_sparsity, 0.0);
+  EXPECT_EQ(r->latents, dense_run().latents);
+}
+
+INSTANTIATE_TEST_SUITE_P(Registry, StrategyRun,
+                         ::testing::ValuesIn(testkit::sparse_strategy_names()),
                          [](const auto& param) {
                            std::string name = param.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
@@ -327,7 +288,7 @@ TEST(Plan, AnAliasTakesTheFirstStreamsOutput) {
 TEST(TextFreeScores, RunOnTheModel) {
   SKIP_WHERE_SANITIZED();
   for (const std::string score : {"column_mass", "change", "forecast_error"}) {
-    OptionMap o = small_options(*find_strategy("flashomni"));
+    OptionMap o = testkit::small_options(*find_strategy("flashomni"), 32);
     o["row_score"] = score;
     o["tau_kv"] = 0.0;
     const auto r = run("flashomni", o);
