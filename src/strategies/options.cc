@@ -135,5 +135,16 @@ Status check_block_sizes(int block_q, int block_kv) {
   return ok_status();
 }
 
+Status check_tile_sides(const std::string& what, std::initializer_list<int> sides) {
+  const auto zeros = std::count(sides.begin(), sides.end(), 0);
+  if (zeros == 0 || zeros == std::ssize(sides)) return ok_status();
+  std::string seen;
+  for (const int side : sides) {
+    if (!seen.empty()) seen += "x";
+    seen += std::to_string(side);
+  }
+  return invalid_argument(what + " of " + seen + ", wanted all sides 0 or none");
+}
+
 }  // namespace strategies
 }  // namespace flashomni

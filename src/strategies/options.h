@@ -4,6 +4,7 @@
 // names its fields once, and the visitors here turn that into descriptions, parsing and checks.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,24 @@ void visit_blocks(int& block_q, int& block_kv, V& v) {
   v("block_kv", block_kv, 32, 128, "tokens per key/value block (32, 64 or 128)");
 }
 
+// Of strategies whose symbols may spare the text: their blocks, and when they choose.
+template <class Options, class V>
+void visit_mask(Options& o, V& v) {
+  visit_blocks(o.block_q, o.block_kv, v);
+  v("protect_text", o.protect_text, "always compute text rows and columns");
+  visit(o.schedule, v);
+}
+
+// `least` 0: all sides 0 leave the tokens as they are.
+template <class Options, class V>
+void visit_tile(Options& o, int least, V& v) {
+  const bool optional = least == 0;
+  v("tile_frames", o.tile_frames, least, 100000,
+    optional ? "frames in a tile (0: no reordering)" : "frames in a tile");
+  v("tile_rows", o.tile_rows, least, 100000, "rows of the token grid in a tile");
+  v("tile_cols", o.tile_cols, least, 100000, "columns of the token grid in a tile");
+}
+
 template <class V>
 void visit(DenseOptions&, V&) {}
 
@@ -117,17 +136,13 @@ void visit(WindowOptions& o, V& v) {
   v("window", o.window, 0, 1 << 30, "tokens on either side that a block sees");
   v("residual", o.residual, "add what full attention had besides at the last Update");
   v("order", o.order, 0, 3, "Taylor order of the residual");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
 void visit(BlockDiagonalOptions& o, V& v) {
   v("groups", o.groups, 1, 1 << 30, "groups of blocks that see only themselves");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -138,9 +153,7 @@ void visit(RandomOptions& o, V& v) {
   v("order", o.order, 0, 3, "Taylor order of the feature forecast");
   v("degrade_order", o.degrade_order, 0, 3, "Taylor order of the reused outputs of such layers");
   v("seed", o.seed, 0, 9.2e18, "seed of the symbols");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -152,9 +165,7 @@ void visit(SpargeOptions& o, V& v) {
   v("smooth_k", o.smooth_k, "subtract the mean key before pooling");
   v("sink", o.sink, "keep the first kv block in every row");
   v("pv", o.pv, 0, 1e6, "powers of two below a row's highest score at which keys are left out");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -162,29 +173,21 @@ void visit(DraftOptions& o, V& v) {
   v("sparsity", o.sparsity, 0, 1, "share of vision block pairs that is left out");
   v("patch_rows", o.patch_rows, 0, 100000, "rows of the token grid in a patch (0: no reordering)");
   v("patch_cols", o.patch_cols, 0, 100000, "columns of the token grid in a patch");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
 void visit(VsaOptions& o, V& v) {
   v("sparsity", o.sparsity, 0, 1, "share of a row's kv blocks that is left out");
-  v("tile_frames", o.tile_frames, 0, 100000, "frames in a tile (0: no reordering)");
-  v("tile_rows", o.tile_rows, 0, 100000, "rows of the token grid in a tile");
-  v("tile_cols", o.tile_cols, 0, 100000, "columns of the token grid in a tile");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_tile(o, 0, v);
+  visit_mask(o, v);
 }
 
 template <class V>
 void visit(XAttentionOptions& o, V& v) {
   v("stride", o.stride, 1, 128, "tokens between the samples of an antidiagonal");
   v("tau", o.tau, 0, 1, "attention of a row that is kept at least");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -237,9 +240,7 @@ void visit(AdaptiveOptions& o, V& v) {
   v("tau_kv", o.tau_kv, 0, 1, "share of a row's pooled attention that is skipped at quality 0");
   v("order", o.order, 0, 3, "Taylor order of the feature forecast");
   v("degrade_order", o.degrade_order, 0, 3, "Taylor order of reused module outputs");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -303,22 +304,16 @@ template <class V>
 void visit(RadialOptions& o, V& v) {
   v("decay", o.decay, 0, 1e6, "factor on the window between frames");
   v("first_frame", o.first_frame, "every query sees the first frame");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
 void visit(StaOptions& o, V& v) {
-  v("tile_frames", o.tile_frames, 1, 100000, "frames in a tile");
-  v("tile_rows", o.tile_rows, 1, 100000, "rows of the token grid in a tile");
-  v("tile_cols", o.tile_cols, 1, 100000, "columns of the token grid in a tile");
+  visit_tile(o, 1, v);
   v("window_frames", o.window_frames, 1, 100000, "tiles of a window in time");
   v("window_rows", o.window_rows, 1, 100000, "tiles of a window in height");
   v("window_cols", o.window_cols, 1, 100000, "tiles of a window in width");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 template <class V>
@@ -327,12 +322,12 @@ void visit(Svg1Options& o, V& v) {
   v("tile_frames", o.tile_frames, 0, 100000, "frames in a tile of tokens (0: no reordering)");
   v("tile_places", o.tile_places, 0, 100000, "neighbouring tokens of a frame in a tile");
   v("first_frame", o.first_frame, "every query sees the first frame");
-  visit_blocks(o.block_q, o.block_kv, v);
-  v("protect_text", o.protect_text, "always compute text rows and columns");
-  visit(o.schedule, v);
+  visit_mask(o, v);
 }
 
 // 32, 64 or 128, by name.
 Status check_block_sizes(int block_q, int block_kv);
+// Sides of a tile of tokens, of which all are 0 (no reordering) or none is. `what` names it.
+Status check_tile_sides(const std::string& what, std::initializer_list<int> sides);
 
 }  // namespace flashomni::strategies

@@ -6,20 +6,18 @@
 #include <cmath>
 
 #include "flashomni/strategies.h"
-#include "strategies/mask_strategy.h"
 #include "strategies/options.h"
-#include "strategies/scratch.h"
+#include "strategies/pooled_mask.h"
 
 namespace flashomni {
 namespace {
 
 using strategies::PooledScratch;
-using strategies::ScratchArena;
 
-class SpargeStrategy : public strategies::MaskStrategy {
+class SpargeStrategy : public strategies::PooledMaskStrategy {
  public:
   explicit SpargeStrategy(const SpargeOptions& o)
-      : MaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
+      : PooledMaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
   const char* name() const override { return "sparge"; }
   double softmax_skip() const override { return o_.pv; }
 
@@ -30,19 +28,14 @@ class SpargeStrategy : public strategies::MaskStrategy {
           "strategy sparge: sink and protect_text keep two separate column ranges "
           "when the text comes last, wanted one of them off");
     }
-    return MaskStrategy::begin_run(run);
+    return PooledMaskStrategy::begin_run(run);
   }
-  size_t scratch_bytes(const SequenceInfo& s) const override {
-    ScratchArena arena(nullptr);
-    const PooledScratch pooled(arena, s, block_q_, block_kv_);
-    return arena.bytes();
+
+ protected:
+  strategies::PoolingOptions pooling() const override {
+    return {block_q_, block_kv_, o_.smooth_k, true, o_.theta_sim};
   }
-  Status build(const BuildContext& c, SymbolsView out) override {
-    ScratchArena arena(c.scratch);
-    const PooledScratch w(arena, c.sequence, block_q_, block_kv_);
-    FO_RETURN_IF_ERROR(
-        strategies::pooled_scores(c, {block_q_, block_kv_, o_.smooth_k, true, o_.theta_sim}, w));
-    FO_RETURN_IF_ERROR(strategies::compute_all_rows(c, w.scores, out));
+  Status select(const BuildContext& c, const PooledScratch& w, SymbolsView out) override {
     SelectKvBlocksParams p{.scores = w.scores, .symbols = out};
     if (o_.mode == "topk") {
       const auto blocks = double(out.geometry.num_kv_blocks());

@@ -9,9 +9,8 @@
 #include <cstdlib>
 
 #include "flashomni/strategies.h"
-#include "strategies/mask_strategy.h"
 #include "strategies/options.h"
-#include "strategies/scratch.h"
+#include "strategies/pooled_mask.h"
 #include "strategies/token_mask.h"
 #include "strategies/token_order.h"
 
@@ -19,7 +18,6 @@ namespace flashomni {
 namespace {
 
 using strategies::PooledScratch;
-using strategies::ScratchArena;
 
 using strategies::Piece;
 
@@ -51,10 +49,10 @@ int time_gap(const Run& a, const Run& b, int frames) {
   return nearest(a.frame - b.frame, 1, a.first - b.last, a.last - b.first, frames);
 }
 
-class Svg1Strategy : public strategies::MaskStrategy {
+class Svg1Strategy : public strategies::PooledMaskStrategy {
  public:
   explicit Svg1Strategy(const Svg1Options& o)
-      : MaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
+      : PooledMaskStrategy(o.block_q, o.block_kv, o.protect_text, o.schedule), o_(o) {}
   const char* name() const override { return "svg1"; }
 
   Result<std::vector<int>> token_order(const SequenceInfo& s) const override {
@@ -65,7 +63,7 @@ class Svg1Strategy : public strategies::MaskStrategy {
   }
 
   Status begin_run(const RunInfo& run) override {
-    FO_RETURN_IF_ERROR(MaskStrategy::begin_run(run));
+    FO_RETURN_IF_ERROR(PooledMaskStrategy::begin_run(run));
     const SequenceInfo& s = run.sequence;
     FO_ASSIGN_OR_RETURN(const TokenGrid grid, strategies::framed_grid(name(), s.grid));
     const int frame = grid.rows * grid.cols, frames = grid.frames;
@@ -108,16 +106,9 @@ class Svg1Strategy : public strategies::MaskStrategy {
     FO_ASSIGN_OR_RETURN(memory_, backend.allocate(bytes));
     return backend.upload(exec, memory_->data(), patterns_.data(), bytes);
   }
-  size_t scratch_bytes(const SequenceInfo& s) const override {
-    ScratchArena arena(nullptr);
-    const PooledScratch pooled(arena, s, block_q_, block_kv_);
-    return arena.bytes();
-  }
-  Status build(const BuildContext& c, SymbolsView out) override {
-    ScratchArena arena(c.scratch);
-    const PooledScratch w(arena, c.sequence, block_q_, block_kv_);
-    FO_RETURN_IF_ERROR(strategies::pooled_scores(c, {block_q_, block_kv_}, w));
-    FO_RETURN_IF_ERROR(strategies::compute_all_rows(c, w.scores, out));
+
+ protected:
+  Status select(const BuildContext& c, const PooledScratch& w, SymbolsView out) override {
     SelectPatternParams p{.scores = w.scores, .keep_q = keep_q(c.sequence)};
     p.patterns = static_cast<const uint64_t*>(memory_->data());
     p.count = 2;
@@ -135,11 +126,8 @@ class Svg1Strategy : public strategies::MaskStrategy {
 
 Result<std::unique_ptr<Strategy>> make_svg1(const Svg1Options& options) {
   FO_RETURN_IF_ERROR(strategies::check_block_sizes(options.block_q, options.block_kv));
-  if ((options.tile_frames > 0) != (options.tile_places > 0)) {
-    return invalid_argument("tile_frames is " + std::to_string(options.tile_frames) +
-                            " and tile_places " + std::to_string(options.tile_places) +
-                            ", wanted both or neither 0");
-  }
+  FO_RETURN_IF_ERROR(
+      strategies::check_tile_sides("a tile", {options.tile_frames, options.tile_places}));
   return std::unique_ptr<Strategy>(new Svg1Strategy(options));
 }
 

@@ -161,7 +161,7 @@ TEST(Svg1, TilesMakeBothBandsNarrow) {
   // In the grid's own order a block holds two whole frames, and time knows no far places.
   EXPECT_EQ(build(*plain, s).symbols.counts().pair_density(), 1.0);
   o.tile_places = 0;
-  EXPECT_NE(make_svg1(o).status().message().find("both or neither 0"), std::string::npos);
+  EXPECT_NE(make_svg1(o).status().message().find("all sides 0 or none"), std::string::npos);
 }
 
 TEST(VideoPatterns, APicturesRowsStandForFrames) {
