@@ -222,10 +222,10 @@ class Contestants:
             raise RuntimeError("needs a GPU")
         functional, wanted = torch.nn.functional, torch.nn.functional.scaled_dot_product_attention
 
-        def attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **rest):
-            if attn_mask is not None or q.shape[-1] not in (64, 96, 128):
-                return wanted(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **rest)
-            return sageattn(q, k, v, is_causal=is_causal)
+        def attention(query, key, value, attn_mask=None, **rest):
+            if attn_mask is not None or query.shape[-1] not in (64, 96, 128):
+                return wanted(query, key, value, attn_mask=attn_mask, **rest)
+            return sageattn(query, key, value, is_causal=rest.get("is_causal", False))
 
         functional.scaled_dot_product_attention = attention
         try:

@@ -148,7 +148,8 @@ def test_pipelines(name):
         for k, x in given.items()
     }  # fmt: skip
     wanted = tiny.run(pipe, given).float().cpu()
-    options = {"schedule_steps": 0, "warmup": 2, "interval": 3, "ramp": 0.0}
+    # Blocks of 64: the GPU's own choice, 128, leaves these few tokens nothing to skip.
+    options = {"schedule_steps": 0, "warmup": 2, "interval": 3, "ramp": 0.0, "block_q": 64, "block_kv": 64}
     with flashomni.apply(pipe, tau_q=0.0, tau_kv=0.0, **options):
         ours = tiny.run(pipe, given).float().cpu()
     assert relative(ours, reference) < 3 * relative(wanted, reference)
