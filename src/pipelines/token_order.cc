@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "models/layers/token_order.h"
+
 namespace flashomni {
 
 Result<std::vector<int>> strategy_token_order(const Strategy* strategy, const TokenGrid& grid,
@@ -14,12 +16,8 @@ Result<std::vector<int>> strategy_token_order(const Strategy* strategy, const To
   FO_ASSIGN_OR_RETURN(std::vector<int> order, strategy->token_order(s));
   if (order.empty()) return order;
   const std::string who = "strategy " + std::string(strategy->name());
-  std::vector<char> seen(size_t(grid.tokens()), 0);
-  bool permutation = order.size() == seen.size();
-  for (size_t p = 0; permutation && p < order.size(); ++p) {
-    permutation = order[p] >= 0 && size_t(order[p]) < seen.size() && !seen[size_t(order[p])]++;
-  }
-  if (!permutation) return internal_error(who + " gives a token order that is no permutation");
+  const Status checked = check_token_order(order, s.tokens);
+  if (!checked.ok()) return internal_error(who + ": " + checked.message());
   for (int p = 0; p < output; ++p) {
     if (order[size_t(p)] >= output) {
       return unsupported(who +

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/hunyuan_video/transformer.h"
 
-#include <algorithm>
-
 #include "models/checkpoint.h"
+#include "models/layers/token_order.h"
 
 namespace flashomni::hunyuan_video {
 namespace {
@@ -81,15 +80,7 @@ Status HunyuanVideoTransformer::check_setup(const RunSetup& setup) const {
                             " tokens (frames, rows, columns), wanted at least 1 of each");
   }
   const int latents = setup.frames * setup.rows * setup.cols;
-  std::vector<int> sorted = setup.token_order;
-  std::ranges::sort(sorted);
-  bool permutation = sorted.empty() || int(sorted.size()) == latents;
-  for (size_t p = 0; permutation && p < sorted.size(); ++p) permutation = sorted[p] == int(p);
-  if (!permutation) {
-    return invalid_argument("the token order of " + std::to_string(sorted.size()) +
-                            " tokens is no permutation of the " + std::to_string(latents) +
-                            " of the grid");
-  }
+  FO_RETURN_IF_ERROR(check_token_order(setup.token_order, latents));
   const size_t want = size_t(setup.text_tokens) * size_t(config_.text_embed_dim);
   for (const Conditioning& c : setup.streams) {
     if (c.encoder_hidden_states.size() != want ||
@@ -112,11 +103,8 @@ Status HunyuanVideoTransformer::begin_run(Engine& engine, const RunSetup& setup)
   run.layout.output_tokens = latents;
   run.layout.grid = {setup.frames, setup.rows, setup.cols};
   run.layout.token_order = setup.token_order;
-  const std::vector<PositionId> grid = grid_positions(0, setup.frames, setup.rows, setup.cols);
-  run.ids = grid;
-  for (size_t p = 0; p < setup.token_order.size(); ++p) {
-    run.ids[p] = grid[size_t(setup.token_order[p])];
-  }
+  run.ids =
+      in_token_order(setup.token_order, grid_positions(0, setup.frames, setup.rows, setup.cols));
   // Text is not rotated: the angle of position 0 is 0.
   run.ids.resize(size_t(run.layout.tokens()), PositionId{0, 0, 0});
   run.rope_axes = config_.rope_axes_dim;

@@ -7,6 +7,7 @@
 
 #include "models/checkpoint.h"
 #include "models/layers/timestep_embedding.h"
+#include "models/layers/token_order.h"
 #include "models/layers/workspace_size.h"
 
 namespace flashomni::wan {
@@ -47,6 +48,7 @@ Status WanTransformer::check_setup(const RunSetup& setup) const {
     return invalid_argument("a run of " + std::to_string(setup.text_tokens) +
                             " text tokens, wanted at least 1");
   }
+  FO_RETURN_IF_ERROR(check_token_order(setup.token_order, setup.frames * setup.rows * setup.cols));
   const size_t want = size_t(setup.text_tokens) * size_t(config_.text_dim);
   for (const Conditioning& c : setup.streams) {
     if (c.encoder_hidden_states.size() != want) {
@@ -203,9 +205,10 @@ Status WanTransformer::begin_run(Engine& engine, const RunSetup& setup) {
   const size_t bytes = std::max<size_t>(1, required_workspace());
   FO_ASSIGN_OR_RETURN(workspace_, backend_.allocate(bytes));
   exec_ = {nullptr, workspace_->data(), workspace_->bytes()};
-  FO_ASSIGN_OR_RETURN(rope_,
-                      make_rope(backend_, grid_positions(0, setup.frames, setup.rows, setup.cols),
-                                config_.rope_axes(), kRopeTheta, config_.attention_head_dim));
+  const std::vector<PositionId> positions =
+      in_token_order(setup.token_order, grid_positions(0, setup.frames, setup.rows, setup.cols));
+  FO_ASSIGN_OR_RETURN(rope_, make_rope(backend_, positions, config_.rope_axes(), kRopeTheta,
+                                       config_.attention_head_dim));
   FO_RETURN_IF_ERROR(embed_times(setup));
   for (const Conditioning& c : setup.streams) {
     FO_ASSIGN_OR_RETURN(std::vector<TextKeys> keys, embed_text(c.encoder_hidden_states));
@@ -222,6 +225,7 @@ Status WanTransformer::begin_run(Engine& engine, const RunSetup& setup) {
                   .text_begin = 0,
                   .text_end = 0,
                   .grid = {setup.frames, setup.rows, setup.cols}};
+  run.token_order = setup.token_order;
   return engine.begin_run(run, describe_layers(), exec_);
 }
 

@@ -36,6 +36,7 @@ struct RunSetup {
   std::vector<Conditioning> streams;   // 1, or 2 with classifier-free guidance
   int text_tokens = 0;                 // the same in every stream
   int frames = 1, rows = 1, cols = 1;  // of latent tokens, after patching
+  std::vector<int> token_order;        // position p holds token [p] of the grid; empty: its own
 };
 
 // Called with the residual stream for tests and debugging.
@@ -60,8 +61,8 @@ class WanTransformer {
   Status begin_run(Engine& engine, const RunSetup& setup);
 
   // One evaluation: hidden [1, frames * rows * cols, input_width] -> out [1, the same, output
-  // width], the velocity, both f32 and as latents_to_tokens() orders them. REQUIRES
-  // engine.begin_step(step) and begin_stream(stream).
+  // width], the velocity, both f32, as latents_to_tokens() orders them and then token_order.
+  // REQUIRES engine.begin_step(step) and begin_stream(stream).
   Status forward(Engine& engine, int step, int stream, const TensorView& hidden,
                  const TensorView& out);
 
