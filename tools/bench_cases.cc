@@ -424,36 +424,82 @@ Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& 
   return cases;
 }
 
-Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape) {
-  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, attention_cases(backend, shape, {}, {}));
-  auto w = std::make_shared<World>(backend, shape);
-  FlashOmniOptions options;
-  options.block_q = shape.block_q;
-  options.block_kv = shape.block_kv;
-  FO_ASSIGN_OR_RETURN(auto made, make_flashomni(options));
+namespace {
+
+// A strategy whose build is timed; `name` tells its row from others.
+struct Builder {
+  const char* name;
+  const char* strategy;
+  OptionMap options;
+};
+
+// Text in front and a grid of `frames` frames for the rest.
+SequenceInfo sequence_of(const BenchShape& shape) {
+  constexpr int kMostFrames = 32;
+  SequenceInfo s;
+  s.heads = shape.heads;
+  s.head_dim = shape.head_dim;
+  s.tokens = static_cast<int>(shape.n);
+  s.text_end = static_cast<int>(std::min<int64_t>(512, shape.n / 4));
+  const int vision = s.tokens - s.text_end;
+  int frames = std::min(kMostFrames, vision);
+  while (vision % frames != 0) --frames;
+  s.grid = {frames, 1, vision / frames};
+  return s;
+}
+
+Result<BenchCase> build_case(const std::shared_ptr<World>& w, const Builder& builder,
+                             const BuildContext& inputs) {
+  OptionMap options = builder.options;
+  options["block_q"] = int64_t{w->shape.block_q};
+  options["block_kv"] = int64_t{w->shape.block_kv};
+  FO_ASSIGN_OR_RETURN(auto made, make_strategy(builder.strategy, options));
   std::shared_ptr<Strategy> strategy = std::move(made);
-  BuildContext c;
-  c.sequence.heads = shape.heads;
-  c.sequence.head_dim = shape.head_dim;
-  c.sequence.tokens = static_cast<int>(shape.n);
-  c.sequence.text_end = static_cast<int>(std::min<int64_t>(512, shape.n / 4));
-  RunInfo run{.steps = 50, .streams = 1, .layers = 1, .sequence = c.sequence};
-  FO_RETURN_IF_ERROR(strategy->begin_run(run));
-  FO_ASSIGN_OR_RETURN(c.q, w->random({1, shape.n, shape.heads, shape.head_dim}));
-  FO_ASSIGN_OR_RETURN(c.k, w->random({1, shape.n, shape.heads, shape.head_dim}));
-  FO_ASSIGN_OR_RETURN(auto memory, backend.allocate(strategy->scratch_bytes(c.sequence)));
+  BuildContext c = inputs;
+  FO_RETURN_IF_ERROR(
+      strategy->begin_run({.steps = 50, .streams = 1, .layers = 1, .sequence = c.sequence}));
+  FO_RETURN_IF_ERROR(strategy->prepare(w->backend, w->exec));
+  FO_ASSIGN_OR_RETURN(auto memory, w->backend.allocate(strategy->scratch_bytes(c.sequence)));
   std::shared_ptr<Buffer> scratch = std::move(memory);
   c.scratch = scratch->data();
-  c.step = {30, 50, 30};
-  FO_ASSIGN_OR_RETURN(auto device, place(*w, SparseSymbols(geometry_of(shape))));
-  BenchRow row = base_row("symbols", shape);
-  row.pattern = "build+plan";
-  cases.push_back({row, [w, c, strategy, scratch, device]() mutable {
-                     c.backend = &w->backend;
+  c.backend = &w->backend;
+  FO_ASSIGN_OR_RETURN(auto device, place(*w, SparseSymbols(geometry_of(w->shape))));
+  BenchRow row = base_row("symbols", w->shape);
+  row.pattern = std::string("build+plan") + (*builder.name ? ": " : "") + builder.name;
+  return BenchCase{row, [w, c, strategy, scratch, device] {
                      FO_RETURN_IF_ERROR(strategy->build(c, device->view));
                      FO_RETURN_IF_ERROR(w->backend.plan(w->exec, {device->view, device->plan}));
                      return w->backend.count_symbols(w->exec, {device->view, &device->counts});
-                   }});
+                   }};
+}
+
+}  // namespace
+
+Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape) {
+  using namespace std::string_literals;
+  FO_ASSIGN_OR_RETURN(std::vector<BenchCase> cases, attention_cases(backend, shape, {}, {}));
+  auto w = std::make_shared<World>(backend, shape);
+  BuildContext c;
+  c.sequence = sequence_of(shape);
+  FO_ASSIGN_OR_RETURN(c.q, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(c.k, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  FO_ASSIGN_OR_RETURN(c.attention, w->random({1, shape.n, shape.heads, shape.head_dim}));
+  c.previous = c.forecast = c.q;
+  c.step = {30, 50, 30};
+  const int64_t stride = std::min({8, shape.block_q, shape.block_kv});
+  const Builder builders[] = {
+      {"", "flashomni", {}},  // the policy that strategies are compared with
+      {"column_mass", "flashomni", {{"row_score", "column_mass"s}}},
+      {"change", "flashomni", {{"row_score", "change"s}}},
+      {"sparge", "sparge", {}},
+      {"draft", "draft", {{"patch_rows", int64_t{0}}, {"patch_cols", int64_t{0}}}},
+      {"svg1", "svg1", {}},
+      {"xattention", "xattention", {{"stride", stride}}},
+  };
+  for (const Builder& builder : builders) {
+    FO_ASSIGN_OR_RETURN(BenchCase one, build_case(w, builder, c));
+    cases.push_back(std::move(one));
+  }
   return cases;
 }
 

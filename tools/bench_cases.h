@@ -80,8 +80,8 @@ Result<std::vector<BenchCase>> gemm_qkv_cases(Backend& backend, const BenchShape
 Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& shape,
                                             const std::vector<double>& sparsities);
 Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& shape);
-// Building symbols from Q and K (pool, scores, selection), planning and counting them, beside dense
-// attention of the same shape.
+// Building symbols from queries, keys and outputs as strategies do, planning and counting them,
+// beside dense attention of the same shape.
 Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape);
 
 // Sorts the seconds of a row and fills in its median and percentiles. REQUIRES at least one.

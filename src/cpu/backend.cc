@@ -13,6 +13,7 @@
 #include "base/large_memory.h"
 #include "core/plan.h"
 #include "core/symbols_view.h"
+#include "cpu/antidiagonal.h"
 #include "cpu/attention.h"
 #include "cpu/checks.h"
 #include "cpu/context.h"
@@ -196,7 +197,9 @@ class CpuBackend final : public Backend {
   }
   Status antidiagonal_scores(const Exec&, const AntidiagonalScoresParams& p) override {
     FO_RETURN_IF_ERROR(check_antidiagonal_scores(p));
-    cpu::antidiagonal_scores(context_, p);
+    FO_RETURN_IF_ERROR(
+        grow_scratch(antidiagonal_scratch_bytes(context_, p) * static_cast<size_t>(pool_.size())));
+    cpu::antidiagonal_scores(context_, scratch_.get(), p);
     return ok_status();
   }
   Status column_mass(const Exec&, const ColumnMassParams& p) override {

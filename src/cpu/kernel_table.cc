@@ -24,6 +24,7 @@ const KernelTable kTable = {
     .lanes = kLanes,
     .panel = kPanel,
     .gemm = gemm,
+    .gemm_f32 = gemm,
     .stage_rows = stage_rows,
     .epilogue = epilogue,
     .head_epilogue = head_epilogue,

@@ -141,6 +141,9 @@ struct KernelTable {
   // fetches what is `coming` (may be null) into L2.
   void (*gemm)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
                bool accumulate, PrefetchQueue* coming);
+  // The same with f32 factors whatever `products` says.
+  void (*gemm_f32)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
+                   bool accumulate, PrefetchQueue* coming);
   // dst[r][k] = src[r][k] for `width` columns in the type of the products; bf16 rows are filled up
   // with zeros to a multiple of kFeatureTile. Strides are in floats.
   void (*stage_rows)(const float* src, int64_t stride, int64_t rows, int64_t width, float* dst,

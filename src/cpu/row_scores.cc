@@ -41,46 +41,6 @@ void add_change(const float* x, const float* y, int64_t n, ChangeSums& sums) {
 
 }  // namespace
 
-void antidiagonal_scores(const Context& context, const AntidiagonalScoresParams& params) {
-  const TensorView& q = params.q;
-  const TensorView& k = params.k;
-  const TensorView& out = params.out;
-  const int64_t tokens = q.size(1), heads = q.size(2), d = q.size(3), stride = params.stride;
-  const int64_t groups = ceil_div(tokens, stride);
-  const int64_t nq = out.size(2), nkv = out.size(3);
-  const double scale =
-      params.scale != 0.f ? double{params.scale} : 1.0 / (std::sqrt(double(d)) * double(stride));
-  context.pool.run(q.size(0) * heads * nq, [&](int64_t task, int) {
-    const int64_t i = task % nq, h = task / nq % heads, b = task / nq / heads;
-    const float* queries = q.as<float>() + b * q.stride[0] + h * q.stride[2];
-    const float* keys = k.as<float>() + b * k.stride[0] + h * k.stride[2];
-    float* const logits =
-        params.workspace.as<float>() + ((b * heads + h) * std::max(nq, nkv) + i) * groups;
-    float* const score =
-        out.as<float>() + b * out.stride[0] + h * out.stride[1] + i * out.stride[2];
-    std::fill_n(score, nkv, 0.f);
-    const int64_t first = i * params.block_q / stride;
-    const int64_t last = std::min(groups, (i + 1) * params.block_q / stride);
-    for (int64_t m = first; m < last; ++m) {
-      for (int64_t n = 0; n < groups; ++n) {
-        double sum = 0;
-        for (int64_t r = 0; r < stride; ++r) {
-          const int64_t from = m * stride + stride - 1 - r, to = n * stride + r;
-          if (from >= tokens || to >= tokens) continue;
-          sum +=
-              double{context.kernels.dot(queries + from * q.stride[1], keys + to * k.stride[1], d)};
-        }
-        logits[n] = static_cast<float>(scale * sum);
-      }
-      const RowSoftmax row(logits, groups);
-      for (int64_t n = 0; n < groups; ++n) {
-        score[n * stride / params.block_kv] += static_cast<float>(row.share(logits[n]));
-      }
-    }
-    for (int64_t j = 0; j < nkv; ++j) score[j] = std::log(score[j]);
-  });
-}
-
 void column_mass(const Context& context, const ColumnMassParams& params) {
   const TensorView& z = params.scores;
   const int64_t heads = z.size(1), nq = z.size(2), nkv = z.size(3);

@@ -9,7 +9,6 @@
 namespace flashomni::cpu {
 
 // REQUIRES of all: parameters that passed the check of the same name.
-void antidiagonal_scores(const Context& context, const AntidiagonalScoresParams& params);
 void column_mass(const Context& context, const ColumnMassParams& params);
 void block_change(const Context& context, const BlockChangeParams& params);
 void measure_change(const Context& context, const MeasureChangeParams& params);

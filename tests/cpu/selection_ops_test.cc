@@ -33,18 +33,27 @@ std::vector<double> head_of(const std::vector<double>& x, int tokens, int heads,
 }
 
 TEST(SelectionOps, AntidiagonalScoresMatchTheOracle) {
-  for (const auto& isa : cpu_isas()) {
+  struct Case {
+    int tokens, stride, block_q, block_kv;
+  };
+  // Also under AMX, whose other products are bf16.
+  for (const auto& isa : all_cpu_isas()) {
     Backend& backend = cpu_backend(isa);
-    for (const int tokens : {1, 63, 64, 65, 200}) {
+    for (const auto& [tokens, stride, block_q, block_kv] :
+         {Case{1, 8, 64, 32}, Case{63, 8, 64, 32}, Case{64, 8, 64, 32}, Case{65, 8, 64, 32},
+          Case{200, 8, 64, 32}, Case{193, 1, 64, 128}, Case{300, 12, 96, 36},
+          Case{257, 32, 128, 64}, Case{700, 4, 32, 64}}) {
+      SCOPED_TRACE(isa + ", tokens " + std::to_string(tokens));
       Rng rng{uint64_t(tokens)};
-      const int heads = 2, d = 12, stride = 8, block_q = 64, block_kv = 32;
-      const int nq = (tokens + 63) / 64, nkv = (tokens + 31) / 32;
+      const int heads = 2, d = 12;
+      const int nq = (tokens + block_q - 1) / block_q, nkv = (tokens + block_kv - 1) / block_kv;
       const auto q = normals(rng, size_t(tokens) * heads * d, 1);
       const auto k = normals(rng, size_t(tokens) * heads * d, 1);
       GuardTensor qt(backend, kF32, {1, tokens, heads, d}, q, {.offset = 1, .pad = 3});
       GuardTensor kt(backend, kF32, {1, tokens, heads, d}, k);
       GuardTensor out(backend, kF32, {1, heads, nq, nkv});
-      GuardTensor work(backend, kF32, {1, heads, (tokens + 7) / 8, std::max(nq, nkv)});
+      GuardTensor work(backend, kF32,
+                       {1, heads, (tokens + stride - 1) / stride, std::max(nq, nkv)});
       AntidiagonalScoresParams p{.q = qt.view(), .k = kt.view(), .stride = stride};
       p.block_q = block_q;
       p.block_kv = block_kv;
