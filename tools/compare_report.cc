@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "tools/html.h"
-#include "tools/html_report.h"
+#include "reports/html.h"
+#include "reports/html_sections.h"
 #include "tools/report_text.h"
 #include "tools/table.h"
 
@@ -55,7 +55,7 @@ Result<std::string> compare_report(const std::string& command, const Runtime& ru
                                more, i == 0));
   }
   body += html::section("Strategy", html::config(choice));
-  body += html::section("How it was made", html::origin(command, runtime));
+  body += html::section("How it was made", html::origin(command, origin_of(runtime)));
   return html::page("Dense and " + strategy_text(choice), body);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/draw_report.h"
 
-#include "tools/html.h"
-#include "tools/html_report.h"
+#include "reports/html.h"
+#include "reports/html_sections.h"
 #include "tools/report_text.h"
 #include "tools/table.h"
 
@@ -46,7 +46,7 @@ Result<std::string> draw_report(const std::string& command, const Runtime& runti
   body += html::section("Symbols", maps);
   body += html::section("Memory", html::memory_table(detail));
   body += html::section("Strategy", html::config(choice));
-  body += html::section("How it was made", html::origin(command, runtime));
+  body += html::section("How it was made", html::origin(command, origin_of(runtime)));
   return html::page(request.prompt, body);
 }
 

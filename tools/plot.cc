@@ -107,24 +107,6 @@ int text_width(const std::string& s) {
 
 }  // namespace
 
-std::vector<double> round_ticks(double low, double high, int count) {
-  std::vector<double> out;
-  if (!(high > low) || count < 1) return out;
-  const double rough = (high - low) / count;
-  const double power = std::pow(10.0, std::floor(std::log10(rough)));
-  double step = power * 10;
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= rough * 0.999) {
-      step = factor * power;
-      break;
-    }
-  }
-  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) {
-    out.push_back(k * step + 0.0);  // + 0.0: no negative zero
-  }
-  return out;
-}
-
 Image draw_plot(const Plot& p, int width, int height) {
   Canvas canvas(width, height);
   const int left = 90, right = width - 24, top = 48, bottom = height - 64;

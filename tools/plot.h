@@ -29,9 +29,6 @@ struct Plot {
   std::vector<PlotLine> lines;
 };
 
-// Round numbers inside [low, high], about `count` of them.
-std::vector<double> round_ticks(double low, double high, int count);
-
 // 8-bit RGB, white background, legend at the upper left or right. Texts are ASCII.
 Image draw_plot(const Plot& plot, int width, int height);
 

@@ -117,6 +117,10 @@ const char* build_commit() {
   return FLASHOMNI_COMMIT;
 }
 
+html::Origin origin_of(const Runtime& runtime) {
+  return {runtime.backend->info(), runtime.folder, build_commit()};
+}
+
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime) {
   return json_head(command_line, runtime.backend->info(), runtime.folder,
                    runtime.pipeline->defaults().family);

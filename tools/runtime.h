@@ -9,6 +9,7 @@
 
 #include "core/profiling_backend.h"
 #include "pipelines/text_to_image.h"
+#include "reports/html_sections.h"
 #include "tools/common_options.h"
 
 namespace flashomni::tools {
@@ -35,6 +36,8 @@ Result<Runtime> open_runtime(const ModelFlags& flags, bool profile = false);
 size_t process_peak_bytes();
 // The commit this program was built from; "unknown" outside a checkout.
 const char* build_commit();
+// What a page says of where its figures come from.
+html::Origin origin_of(const Runtime& runtime);
 // {"version", "commit", "command", "machine", "model"}.
 nlohmann::json json_head(const std::string& command_line, const Runtime& runtime);
 nlohmann::json json_head(const std::string& command_line, const BackendInfo& machine,

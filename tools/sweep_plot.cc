@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tools/pictures.h"
+#include "reports/number_text.h"
 #include "tools/plot.h"
 #include "tools/sweep_results.h"
 

@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "pipelines/symbols_trace.h"
-#include "tools/html.h"
-#include "tools/html_charts.h"
-#include "tools/html_report.h"
+#include "reports/html.h"
+#include "reports/html_charts.h"
+#include "reports/html_sections.h"
 #include "tools/table.h"
 
 namespace flashomni::tools {
@@ -136,7 +136,7 @@ Result<std::string> sweep_report(const std::string& command, const Runtime& runt
   }
   if (!runs.empty())
     body += html::section("Steps, layers, symbols and memory of these pictures", runs);
-  body += html::section("How it was made", html::origin(command, runtime));
+  body += html::section("How it was made", html::origin(command, origin_of(runtime)));
   return html::page("Sweep of " + std::to_string(results.rows.size()) + " configs over " +
                         std::to_string(results.points.size()) + " pictures",
                     body);

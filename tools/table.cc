@@ -49,20 +49,4 @@ std::string Table::text() const {
   return out;
 }
 
-std::string fixed(double x, int decimals) {
-  if (std::isnan(x)) return "-";
-  if (std::isinf(x)) return x > 0 ? "inf" : "-inf";
-  char text[64];
-  std::snprintf(text, sizeof(text), "%.*f", decimals, x);
-  return text;
-}
-
-std::string percent(double share) {
-  return fixed(100 * share, 1) + " %";
-}
-
-std::string mebibytes(size_t bytes) {
-  return fixed(double(bytes) / double(1 << 20), 1);
-}
-
 }  // namespace flashomni::tools

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "reports/number_text.h"
+
 namespace flashomni::tools {
 
 // Columns as wide as their widest cell, two spaces apart, right-aligned except for those listed in
@@ -28,9 +30,5 @@ class Table {
 size_t text_columns(const std::string& text);
 // `text` in at most `columns` columns, "..." where it was cut, control bytes as '?'.
 std::string shortened(const std::string& text, size_t columns);
-
-std::string fixed(double x, int decimals);  // "inf" and "-" (not a number) where it is no number
-std::string percent(double share);          // "41.2 %"
-std::string mebibytes(size_t bytes);        // "23.1"
 
 }  // namespace flashomni::tools

@@ -14,7 +14,7 @@
 #include "tools/comparison.h"
 #include "tools/journal.h"
 #include "tools/progress.h"
-#include "tools/run_detail.h"
+#include "reports/run_detail.h"
 #include "tools/runtime.h"
 
 namespace flashomni::tools {

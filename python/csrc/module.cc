@@ -16,6 +16,7 @@
 #include "python/csrc/engine/session.h"
 #include "python/csrc/numpy_symbols.h"
 #include "python/csrc/raise.h"
+#include "reports/html.h"
 
 namespace py = pybind11;
 
@@ -137,5 +138,9 @@ PYBIND11_MODULE(_core, m) {
           py::kw_only(), py::arg("dense_gemm_q"), py::arg("dense_gemm_o"), py::arg("no_degrade"),
           py::arg("keep_symbols"))
       .def("snapshots", snapshots)
-      .def("report_json", [](SessionHandle& h) { return h.session->report_json(); });
+      .def("report_json", [](SessionHandle& h) { return h.session->report_json(); })
+      .def("report_html", [](SessionHandle& h) { return take(h.session->report_html()); });
+  m.def("html_page", html::page, py::arg("title"), py::arg("body"));
+  m.def("html_section", html::section, py::arg("title"), py::arg("body"));
+  m.def("html_facts", html::facts, py::arg("rows"));
 }

@@ -249,7 +249,10 @@ def test_reports():
     steps = [s["attention_sparsity"] for s in record["steps"]]
     assert np.mean(steps) == pytest.approx(record["attention_sparsity"])
     assert "of attention skipped" in str(report) and "4 dispatch" in str(report)
-    assert "<table>" in report.to_html() and "dispatch" in report.to_html()
+    page = report.to_html()
+    assert page.startswith("<!DOCTYPE html>") and "Attention left out, by step and layer" in page
+    assert "dispatch" in page and "<script" not in page and "ran dense" in page
+    assert "&lt;!DOCTYPE html&gt;" in report._repr_html_()
 
 
 def test_refusals():

@@ -92,13 +92,6 @@ TEST(Pareto, HandWorked) {
   EXPECT_EQ(pareto_front({{1, 1}, {1, kInf}}), std::vector<size_t>{1});
 }
 
-TEST(Plot, TicksAreRound) {
-  EXPECT_EQ(round_ticks(0, 10, 5), (std::vector<double>{0, 2, 4, 6, 8, 10}));
-  EXPECT_EQ(round_ticks(27.5, 41.2, 3), (std::vector<double>{30, 35, 40}));
-  EXPECT_EQ(round_ticks(-0.3, 0.2, 5).size(), 6u);
-  EXPECT_TRUE(round_ticks(1, 1, 5).empty());
-}
-
 Trial trial(const std::string& prompt, double seconds, double psnr, double sparsity) {
   Trial t;
   t.key = "k";

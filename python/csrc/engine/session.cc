@@ -8,6 +8,8 @@
 #include "io/json.h"
 #include "pipelines/run_json.h"
 #include "python/csrc/engine/merged_report.h"
+#include "reports/html.h"
+#include "reports/html_sections.h"
 
 namespace flashomni::python {
 namespace {
@@ -436,6 +438,19 @@ std::string Session::report_json() const {
   json["steps"] = steps_json(r);
   json["layers"] = layers_json(r);
   return json_text(json);
+}
+
+Result<std::string> Session::report_html() const {
+  const RunReport r = report();
+  std::string out = html::section("What ran dense", html::fallbacks(r.fallbacks));
+  const RunDetail detail = detail_of(r);
+  out += html::section("Steps and layers", html::run_charts(detail));
+  if (const std::vector<SymbolSnapshot> kept = snapshots(); !kept.empty()) {
+    FO_ASSIGN_OR_RETURN(const std::string maps, html::symbol_maps(kept, r.layer_names));
+    out += html::section("Symbols", maps);
+  }
+  out += html::section("Memory", html::memory_table(detail));
+  return out + html::section("Strategy", html::config(options_.strategy));
 }
 
 namespace {

@@ -131,6 +131,9 @@ class Session {
   // The symbols of the last Updates, where EngineOptions::keep_symbols asked for them.
   std::vector<SymbolSnapshot> snapshots() const;
   std::string report_json() const;
+  // The same as sections of a page (reports/html_sections.h), with symbol maps where they were
+  // kept.
+  Result<std::string> report_html() const;
 
  private:
   struct Lane;

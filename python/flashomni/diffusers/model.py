@@ -241,3 +241,7 @@ class Model:
         if self.session is None:
             return {}
         return {"model": self.name, **json.loads(self.session.report_json())}
+
+    def report_html(self) -> str:
+        """Sections of the report's page."""
+        return "" if self.session is None else self.session.report_html()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
+from .. import _core
+
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
@@ -15,8 +17,9 @@ class Report:
     """What each transformer of a pipeline did in a run. `str()` is for people, `to_dict()` for programs
     (the fields of `flashomni ... --json`), `to_html()` for browsers; notebooks show the last."""
 
-    def __init__(self, models: list[dict[str, Any]]):
+    def __init__(self, models: list[dict[str, Any]], sections: list[str]):
         self._models = models
+        self._sections = sections  # HTML of each
 
     def to_dict(self) -> dict[str, Any]:
         """{"models": [...]}: shares 0 to 1, times in seconds, sizes in bytes. Empty before any run."""
@@ -49,21 +52,32 @@ class Report:
 
     __repr__ = __str__
 
-    def to_html(self) -> str:
-        """A table of the steps under the lines of the text; no scripts, no outside resources."""
-        parts = []
-        for m in self._models:
-            parts.append("<pre>" + html.escape("\n".join(self._lines(m))) + "</pre>")
-            rows = "".join(
-                f"<tr><td>{s['step']}</td><td>{html.escape(s['kind'])}</td>"
-                f"<td>{_percent(s['attention_sparsity'])}</td><td>{s['seconds']:.3f}</td>"
-                f"<td>{html.escape(', '.join(f'{n} {k}' for k, n in s['layers'].items()))}</td></tr>"
-                for s in m["steps"]
-            )
-            parts.append(
-                "<table><tr><th>step</th><th>kind</th><th>attention skipped</th><th>seconds</th>"
-                f"<th>layers</th></tr>{rows}</table>"
-            )
-        return "\n".join(parts) if parts else "<pre>no run yet</pre>"
+    def _facts(self, m: dict[str, Any]) -> list[tuple[str, str]]:
+        flops = m["flops_skipped"] / m["flops_dense"] if m["flops_dense"] else 0.0
+        return [
+            ("strategy", m["strategy"]["strategy"]),
+            ("seconds in steps", f"{sum(step['seconds'] for step in m['steps']):.3f}"),
+            ("attention left out", _percent(m["attention_sparsity"])),
+            ("in Dispatch steps", _percent(m["dispatch_sparsity"])),
+            ("GEMM-Q", _percent(m["gemm_q_sparsity"])),
+            ("GEMM-O", _percent(m["gemm_o_sparsity"])),
+            ("layers reused whole", _percent(m["degraded_share"])),
+            ("FLOPs left out", _percent(flops)),
+            ("cache, MiB", f"{m['peak_cache_bytes'] / 2**20:.1f}"),
+            ("device", f"{m['machine']['device']} ({m['machine']['isa']})"),
+        ]
 
-    _repr_html_ = to_html
+    def to_html(self) -> str:
+        """One self-contained page, as `flashomni generate --report` writes it: steps, layers, memory, what
+        ran dense, and the symbols of every head where `keep_symbols` kept them. No scripts, no network."""
+        if not self._models:
+            return _core.html_page("FlashOmni", "<p>No run yet.</p>")
+        parts = [
+            _core.html_section(m["model"], _core.html_facts(self._facts(m))) + sections
+            for m, sections in zip(self._models, self._sections, strict=True)
+        ]
+        return _core.html_page("FlashOmni: " + ", ".join(m["model"] for m in self._models), "".join(parts))
+
+    def _repr_html_(self) -> str:
+        # In a frame, so that the page's style stays its own.
+        return f'<iframe style="width:100%;height:40em;border:0" srcdoc="{html.escape(self.to_html())}"></iframe>'

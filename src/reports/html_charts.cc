@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/html_charts.h"
+#include "reports/html_charts.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
-#include "tools/html.h"
-#include "tools/plot.h"
-#include "tools/table.h"
+#include "reports/html.h"
+#include "reports/number_text.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 namespace {
 
 // Told apart by every common kind of colour vision, on white and on dark grey.
@@ -219,4 +218,4 @@ std::string curve_legend(const std::vector<ScatterCurve>& curves) {
   return legend(colours);
 }
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

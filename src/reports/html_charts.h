@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "tools/run_detail.h"
+#include "reports/run_detail.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 
 // One bar a step, coloured by what the step did.
 std::string step_bars(const RunDetail& detail);
@@ -34,4 +34,4 @@ std::string scatter(const Scatter& plot);
 // The colours of the curves with their names.
 std::string curve_legend(const std::vector<ScatterCurve>& curves);
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/html_report.h"
+#include "reports/html_sections.h"
 
 #include <algorithm>
 #include <map>
@@ -8,11 +8,11 @@
 #include "flashomni/version.h"
 #include "io/json.h"
 #include "pipelines/run_json.h"
-#include "tools/html.h"
-#include "tools/html_charts.h"
-#include "tools/table.h"
+#include "reports/html.h"
+#include "reports/html_charts.h"
+#include "reports/number_text.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 namespace {
 
 // One head's map is some hundred bytes in the page; more than this many and a phone suffers.
@@ -145,19 +145,18 @@ std::string fallbacks(const std::vector<Fallback>& all) {
   return out + "</ul>\n";
 }
 
-std::string origin(const std::string& command, const Runtime& runtime) {
-  const BackendInfo& info = runtime.backend->info();
+std::string origin(const std::string& command, const Origin& from) {
   return "<pre>" + escape(command) + "</pre>\n" +
          facts({{"version", version()},
-                {"commit", build_commit()},
-                {"device", info.device},
-                {"kernels", info.isa},
-                {"threads", std::to_string(info.threads)},
-                {"model", runtime.folder}});
+                {"commit", from.commit},
+                {"device", from.backend.device},
+                {"kernels", from.backend.isa},
+                {"threads", std::to_string(from.backend.threads)},
+                {"model", from.model}});
 }
 
 std::string config(const StrategyChoice& choice) {
   return "<pre>" + escape(json_text(to_json(choice))) + "</pre>\n";
 }
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

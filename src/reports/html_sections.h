@@ -10,10 +10,9 @@
 #include "flashomni/engine.h"
 #include "io/image.h"
 #include "pipelines/strategy_config.h"
-#include "tools/run_detail.h"
-#include "tools/runtime.h"
+#include "reports/run_detail.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 
 struct CaptionedPicture {
   std::string caption;
@@ -38,9 +37,14 @@ Result<std::string> last_symbol_maps(const std::vector<SymbolSnapshot>& snapshot
 
 // What ran dense although it was asked to run sparse; says so when nothing did.
 std::string fallbacks(const std::vector<Fallback>& fallbacks);
+struct Origin {
+  BackendInfo backend;
+  std::string model;   // its folder or class
+  std::string commit;  // of the build
+};
 // The exact command, the machine and the build.
-std::string origin(const std::string& command, const Runtime& runtime);
+std::string origin(const std::string& command, const Origin& from);
 // What `generate --config` takes.
 std::string config(const StrategyChoice& choice);
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

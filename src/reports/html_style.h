@@ -3,7 +3,7 @@
 // The style sheet of the HTML reports: light and dark, one column on a phone.
 #pragma once
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 
 // Blue and orange mean computed and cached everywhere, as in symbols_picture().
 inline constexpr char kStyle[] = R"(
@@ -68,4 +68,4 @@ summary { cursor: pointer; padding: 6px 0; font-weight: 600; overflow-wrap: anyw
 ul { margin: 6px 0; padding-left: 20px; } li { margin: 3px 0; overflow-wrap: anywhere; }
 )";
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The bricks of the HTML reports: hostile text stays text, charts hold their numbers.
-#include "tools/html.h"
+#include "reports/html.h"
 
 #include <gtest/gtest.h>
 
 #include "io/image.h"
-#include "tools/html_charts.h"
-#include "tools/html_report.h"
-#include "tools/run_detail.h"
+#include "reports/html_charts.h"
+#include "reports/html_sections.h"
+#include "reports/run_detail.h"
 
-namespace flashomni::tools {
+namespace flashomni {
 namespace {
 
 TEST(Html, EscapesWhatMarkupWouldBe) {
@@ -124,4 +124,4 @@ TEST(Html, SymbolMapsOfEveryHead) {
 }
 
 }  // namespace
-}  // namespace flashomni::tools
+}  // namespace flashomni

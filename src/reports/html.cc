@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/html.h"
+#include "reports/html.h"
 
-#include "tools/html_style.h"
+#include "reports/html_style.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 namespace {
 
 constexpr char kReplacement[] = "\xef\xbf\xbd";  // U+FFFD
@@ -130,4 +130,4 @@ std::string page(const std::string& title, const std::string& body) {
          "</main>\n</body>\n</html>\n";
 }
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

@@ -11,7 +11,7 @@
 
 #include "flashomni/engine.h"
 
-namespace flashomni::tools {
+namespace flashomni {
 
 struct RunDetail {
   struct Step {
@@ -38,4 +38,4 @@ nlohmann::json to_json(const RunDetail& detail);
 // kCorruptFile with `source` in front for what to_json() does not write. null is an empty one.
 Result<RunDetail> parse_detail(const nlohmann::json& json, const std::string& source);
 
-}  // namespace flashomni::tools
+}  // namespace flashomni

@@ -12,7 +12,7 @@
 
 #include "io/image.h"
 
-namespace flashomni::tools::html {
+namespace flashomni::html {
 
 // `text` as the content of an element or of a quoted attribute. Bytes that are not UTF-8 become
 // U+FFFD, control characters (but newline and tab) too.
@@ -38,4 +38,4 @@ std::string details(const std::string& summary, const std::string& body, bool op
 // A whole page. `body` is HTML, `title` text.
 std::string page(const std::string& title, const std::string& body);
 
-}  // namespace flashomni::tools::html
+}  // namespace flashomni::html

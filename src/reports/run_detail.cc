@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/run_detail.h"
+#include "reports/run_detail.h"
 
 #include <cmath>
 
 #include "io/json.h"
 #include "pipelines/run_json.h"
 
-namespace flashomni::tools {
+namespace flashomni {
 namespace {
 
 using nlohmann::json;
@@ -127,4 +127,4 @@ Result<RunDetail> parse_detail(const json& object, const std::string& source) {
   return d;
 }
 
-}  // namespace flashomni::tools
+}  // namespace flashomni
