@@ -25,17 +25,27 @@ struct RowSoftmax {
 
 // sum |x - y| and sum |y| over n neighbouring values.
 void add_change(const float* x, const float* y, int64_t n, ChangeSums& sums) {
-  // Partial sums in single precision over short runs vectorise and lose nothing that matters.
-  constexpr int64_t kRun = 64;
+  // Partial sums in single precision, several side by side over short runs, vectorise and lose
+  // nothing that matters.
+  constexpr int64_t kRun = 64, kLanes = 16;
   for (int64_t start = 0; start < n; start += kRun) {
     const int64_t end = std::min(n, start + kRun);
-    float difference = 0, magnitude = 0;
-    for (int64_t i = start; i < end; ++i) {
-      difference += std::abs(x[i] - y[i]);
-      magnitude += std::abs(y[i]);
+    float difference[kLanes] = {}, magnitude[kLanes] = {};
+    int64_t i = start;
+    for (; i + kLanes <= end; i += kLanes) {
+      for (int64_t l = 0; l < kLanes; ++l) {
+        difference[l] += std::abs(x[i + l] - y[i + l]);
+        magnitude[l] += std::abs(y[i + l]);
+      }
     }
-    sums.difference += double{difference};
-    sums.magnitude += double{magnitude};
+    for (; i < end; ++i) {
+      difference[0] += std::abs(x[i] - y[i]);
+      magnitude[0] += std::abs(y[i]);
+    }
+    for (int64_t l = 0; l < kLanes; ++l) {
+      sums.difference += double{difference[l]};
+      sums.magnitude += double{magnitude[l]};
+    }
   }
 }
 
