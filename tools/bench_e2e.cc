@@ -17,6 +17,7 @@ constexpr char kGeneration[] = "generation";
 constexpr char kWhole[] = "all";    // BenchRow::step of a whole generation
 constexpr char kSetup[] = "setup";  // scope of what a generation does before its first step
 constexpr int kWarmUpSteps = 2;
+constexpr double kLongSeconds = 5;  // of a step: after it nothing is cold any more
 constexpr StepKind kKinds[] = {StepKind::kFull, StepKind::kUpdate, StepKind::kDispatch};
 
 // One operation over the steps of one kind in one generation.
@@ -44,8 +45,10 @@ struct Way {
   const std::vector<Generation>& profiled() const { return apart.empty() ? generations : apart; }
 };
 
+// A whole generation, or the first `last` steps of one.
 Result<Generation> generate(ProfilingBackend& profiler, const E2eModel& model, int steps,
-                            const Way& way, const std::string& label, Progress& progress) {
+                            const Way& way, const std::string& label, Progress& progress,
+                            int last = std::numeric_limits<int>::max()) {
   if (stop_requested()) return cancelled("stopped before " + label);
   std::unique_ptr<Strategy> strategy;
   if (way.choice) {
@@ -64,10 +67,13 @@ Result<Generation> generate(ProfilingBackend& profiler, const E2eModel& model, i
       sum.flops += r.flops;
     }
     profiler.clear();
-    return shown(p);
+    const bool warm = p.step >= last || (last < steps && p.seconds > kLongSeconds);
+    return shown(p) && (!warm || p.step >= steps);
   };
   Result<E2eOutcome> result = model.run(steps, std::move(strategy), way.engine, after_step);
   progress.clear();
+  const bool stopped_here = result.status().code() == StatusCode::kCancelled && !stop_requested();
+  if (stopped_here && last < steps) return out;
   FO_RETURN_IF_ERROR(result.status());
   out.seconds = result->seconds;
   out.activation_bytes = result->activation_bytes;
@@ -234,7 +240,7 @@ void add_operation_rows(const Way& way, const BenchRow& empty, E2eRun& run) {
 Result<std::vector<E2eRun>> time_generations(ProfilingBackend& profiler, const E2eModel& model,
                                              const std::vector<E2eWay>& others,
                                              const E2eOptions& options, Progress& progress) {
-  std::vector<Way> ways = {{.pattern = "dense"}};
+  std::vector<Way> ways = {{.pattern = "dense", .engine = options.dense_engine}};
   for (const E2eWay& w : others) {
     FO_ASSIGN_OR_RETURN(const std::unique_ptr<Strategy> strategy, make_strategy(w.choice));
     ways.push_back({.pattern = w.pattern,
@@ -246,9 +252,12 @@ Result<std::vector<E2eRun>> time_generations(ProfilingBackend& profiler, const E
   const bool apart = options.profiled_steps > 0;
   profiler.set_enabled(!apart);
   // Code, weights and caches are touched once before anything is timed.
-  FO_RETURN_IF_ERROR(
-      generate(profiler, model, std::min(model.steps, kWarmUpSteps), ways[0], "warm-up", progress)
-          .status());
+  for (const Way& way : ways) {
+    const std::string label = "warm-up " + way.pattern;
+    FO_RETURN_IF_ERROR(
+        generate(profiler, model, model.steps, way, label, progress, kWarmUpSteps).status());
+    if (!options.try_all) break;
+  }
   for (int r = 0; r < options.repeats; ++r) {
     for (Way& way : ways) {
       const std::string label = std::to_string(r + 1) + " " + way.pattern;

@@ -50,6 +50,10 @@ struct E2eOptions {
   // Marks between operations are free on the CPU; on a GPU they keep kernels from overlapping, so
   // that operations are timed in a shorter run of their own (`profiled_steps` > 0).
   int profiled_steps = 0;
+  // Begin a run of every way before anything is timed, not of the dense one only: on a GPU code is
+  // loaded on first use, and memory that does not suffice shows at once.
+  bool try_all = false;
+  EngineOptions dense_engine;  // of the dense generations
 };
 
 // What came of one way of generating. The first row is the "generation"; then one row per kind of

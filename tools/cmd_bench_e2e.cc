@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "base/byte_size.h"
 #include "io/json.h"
 #include "pipelines/bare_transformer.h"
 #include "pipelines/run_json.h"
@@ -51,6 +52,8 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
   const BackendInfo info = backend.info();
   E2eOptions options;
   options.repeats = flags.repeats.value_or(3);
+  options.dense_engine = flags.engine.options();
+  options.try_all = info.name != "cpu";
   options.profiled_steps = flags.profiled_steps.value_or(info.name == "cpu" ? 0 : kProfiledSteps);
   FO_ASSIGN_OR_RETURN(const std::vector<E2eRun> runs,
                       time_generations(profiler, subject.model, subject.ways, options, progress));
@@ -62,6 +65,16 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
     }
     std::fputs(machine_text(info, peak).c_str(), stdout);
     std::fputs(rows_text(generation_rows(runs), peak).c_str(), stdout);
+    for (const E2eRun& r : runs) {
+      std::printf("%s: weights %s, activations %s, cache %s", r.pattern.c_str(),
+                  byte_size_text(subject.model.weight_bytes).c_str(),
+                  byte_size_text(r.activation_bytes).c_str(),
+                  byte_size_text(r.report.peak_cache_bytes).c_str());
+      if (r.report.free_bytes > 0) {
+        std::printf(" of %s free for it", byte_size_text(r.report.free_bytes).c_str());
+      }
+      std::printf("\n");
+    }
     for (const E2eRun& r : runs) {
       std::printf("\n%s: milliseconds per operation\n%s", r.pattern.c_str(),
                   operations_text(r, peak).c_str());
@@ -76,6 +89,8 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
     report["memory"] = ledger_json(r.report.ledger);
     report["memory"]["activations"] = r.activation_bytes;
     report["memory"]["weights"] = subject.model.weight_bytes;
+    report["memory"]["free_before_cache"] =
+        r.report.free_bytes > 0 ? nlohmann::json(r.report.free_bytes) : nlohmann::json();
     report["memory"]["cache_peak"] = r.report.peak_cache_bytes;
     reports[r.pattern] = std::move(report);
   }
@@ -159,6 +174,7 @@ Status run_bare(const Flags& flags, const std::string& command_line) {
   o.frames = flags.frames.value_or(o.frames);
   o.text_tokens = flags.text_tokens.value_or(0);
   o.layers = flags.layers.value_or(0);
+  o.guidance = flags.picture.guidance.value_or(o.guidance);
   FO_ASSIGN_OR_RETURN(const std::unique_ptr<BareTransformer> model,
                       load_bare_transformer(profiler, o));
   const SequenceInfo sequence = model->sequence();
@@ -215,7 +231,8 @@ Status run_bare(const Flags& flags, const std::string& command_line) {
                {"height", o.height},
                {"frames", o.frames},
                {"tokens", sequence.tokens},
-               {"text_tokens", sequence.text_end - sequence.text_begin},
+               {"text_tokens", model->text()},
+               {"guidance_streams", model->streams()},
                {"layers", model->layers()},
                {"steps", p.steps},
                {"seed", o.seed}}},
@@ -256,7 +273,8 @@ CLI::App* add_bench_e2e(CLI::App& bench, CommandLine& line) {
   sub->add_flag(
       "--random-weights", flags->random_weights,
       "seeded random weights for the transformer that --model names (a folder with "
-      "config.json, flux.1-dev, flux.1-schnell, hunyuan-video): speed and memory only, no picture");
+      "config.json, flux.1-dev, flux.1-schnell, hunyuan-video, wan-1.3b, wan-14b): speed and "
+      "memory only, no picture");
   add_number(*sub, "--frames", flags->frames, 1, "of a video (random weights; default 1)");
   add_number(*sub, "--text-tokens", flags->text_tokens, 1,
              "of the random text (default: what the model is used with)");

@@ -25,6 +25,7 @@ namespace flashomni::tools {
 namespace {
 
 constexpr int kWarmUpSteps = 2;
+constexpr double kCheapSeconds = 10;  // of a whole run, to be warm-up as well
 constexpr size_t kPromptColumns = 28;
 
 struct Flags {
@@ -54,11 +55,29 @@ class Comparer {
   const std::vector<Stage>& stages() const { return stages_; }
   const StrategyChoice& choice() const { return choice_; }
 
-  // Code, weights and caches are touched once before anything is timed.
+  // Code, weights and caches are touched once before anything is timed. A GPU also loads each
+  // kernel on its first use and chooses algorithms then, which takes longer than a short run: there
+  // the strategy runs untimed as well, as a whole where that is cheap, with all steps of the
+  // ablation.
   Status warm_up(TextToImageRequest request) {
-    request.steps = std::min(request.steps, kWarmUpSteps);
-    return run(request, nullptr, {}, "warm-up").status();
+    const int steps = request.steps;
+    request.steps = std::min(steps, kWarmUpSteps);
+    FO_ASSIGN_OR_RETURN(const Measured cold,
+                        run(request, nullptr, flags_.engine.options(), "warm-up"));
+    warm_up_ = {{"dense_steps", request.steps}, {"sparse_steps", 0}};
+    if (runtime_.backend->info().name == "cpu") return ok_status();
+    const bool whole = cold.seconds / request.steps * steps < kCheapSeconds;
+    if (whole) request.steps = steps;
+    warm_up_["sparse_steps"] = request.steps;
+    FO_RETURN_IF_ERROR(run(request, &choice_, flags_.engine.options(), "warm-up").status());
+    for (const Stage& stage : stages_) {
+      if (!whole) break;
+      FO_RETURN_IF_ERROR(run(request, &stage.choice, stage.engine, "warm-up").status());
+    }
+    return ok_status();
   }
+  // How many untimed steps came before everything else.
+  const nlohmann::json& warm_up_json() const { return warm_up_; }
 
   Result<Comparison> compare_prompt(const TextToImageRequest& request, const std::string& number) {
     Comparison c;
@@ -67,13 +86,14 @@ class Comparer {
     EngineOptions as_asked = flags_.engine.options();
     as_asked.keep_symbols = !flags_.report.empty() && first_;
     first_ = false;
-    FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, {}, number + " dense"));
+    FO_ASSIGN_OR_RETURN(c.dense, run(request, nullptr, flags_.engine.options(), number + " dense"));
     FO_ASSIGN_OR_RETURN(c.sparse, run(request, &choice_, as_asked, number + " " + choice_.name));
     FO_ASSIGN_OR_RETURN(c.figures, compare(c.dense, c.sparse));
     FO_ASSIGN_OR_RETURN(c.difference,
                         amplified_difference(c.dense.image, c.sparse.image, kDifferenceGain));
     if (flags_.noise_floor) {
-      FO_ASSIGN_OR_RETURN(const Measured again, run(request, nullptr, {}, number + " dense again"));
+      FO_ASSIGN_OR_RETURN(const Measured again,
+                          run(request, nullptr, flags_.engine.options(), number + " dense again"));
       FO_ASSIGN_OR_RETURN(const Figures noise, compare(c.dense, again));
       c.noise_floor.push_back(noise);
     }
@@ -111,6 +131,7 @@ class Comparer {
   Runtime& runtime_;
   const StrategyChoice choice_;
   std::vector<Stage> stages_;
+  nlohmann::json warm_up_;
   bool first_ = true;
   Progress progress_;
 };
@@ -251,6 +272,7 @@ Status write_results(const Flags& flags, const std::string& command_line, const 
   doc["settings"] = request_json(requests.front());
   doc["strategy"] = to_json(comparer.choice());
   doc["steps"] = requests.front().steps;
+  doc["warm_up"] = comparer.warm_up_json();
   doc["complete"] = all.size() == requests.size();
   add_results(comparer.stages(), all, doc);
   return write_json_file(flags.output.json, doc);

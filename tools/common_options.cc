@@ -128,6 +128,8 @@ void EngineFlags::add_to(CLI::App& app) {
          "most that the strategy's cache may take (4GiB, 512MiB, 1e9): lowers Taylor orders, then "
          "leaves layers out, which run dense (default: no limit)")
       ->type_name("SIZE");
+  app.add_flag("--no-graphs", no_graphs,
+               "on a GPU, queue the operations of every step one by one (for profilers)");
 }
 
 void OutputFlags::add_to(CLI::App& app) {

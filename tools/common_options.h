@@ -77,8 +77,9 @@ struct StrategyFlags {
 // How the engine runs a strategy.
 struct EngineFlags {
   size_t cache_budget = kNoCacheBudget;
+  bool no_graphs = false;
   void add_to(CLI::App& app);
-  EngineOptions options() const { return {.cache_budget = cache_budget}; }
+  EngineOptions options() const { return {.cache_budget = cache_budget, .graphs = !no_graphs}; }
 };
 
 struct OutputFlags {

@@ -4,6 +4,7 @@
 // command line reach compute only through this class.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,19 @@ struct Exec {
   size_t workspace_bytes = 0;
 };
 
+// Operations captured once, launched as one as often as wanted.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+};
+
+// What became of the operations between begin_batch() and end_batch().
+struct BatchOutcome {
+  bool replayed = false;  // one graph stood for all of them
+  bool captured = false;  // and it was made in this batch
+  std::string reason;     // why they ran one by one; empty if replayed
+};
+
 struct BackendInfo {
   std::string name;         // "cpu", "cuda"
   std::string device;       // "Intel(R) Xeon(R) ..." / "NVIDIA H100 ..."
@@ -58,6 +72,9 @@ class Backend {
   // Names what the next operations belong to ("transformer_blocks.0"), for profilers.
   virtual void set_scope(const std::string& name) { (void)name; }
 
+  // Of the device, right now; 0 if unknown.
+  virtual size_t free_memory_bytes() const { return 0; }
+
   virtual Result<std::unique_ptr<Buffer>> allocate(size_t bytes) = 0;
   // Waits until all queued work is done and its host-visible results are final.
   virtual Status synchronize(const Exec& exec) = 0;
@@ -70,6 +87,23 @@ class Backend {
   // Host to backend memory and back; not for use inside a denoising step.
   virtual Status upload(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;
   virtual Status download(const Exec& exec, void* dst, const void* src, size_t bytes) = 0;
+
+  // A backend with graphs may hold back the operations of a batch and replay the graph of an equal
+  // batch before it (see core/graph_backend.h); their errors then come from end_batch(). Whatever
+  // needs results ends the holding back. Callers must forget the graphs before memory or weights
+  // that their batches used are freed.
+  virtual Status begin_batch(const Exec&) { return ok_status(); }
+  virtual Result<BatchOutcome> end_batch() {
+    return BatchOutcome{.reason = "the " + info().name + " backend has no graphs"};
+  }
+  virtual void forget_graphs() {}
+  // A graph of operations, each of which queues itself on the stream that it is given. Nothing of
+  // them has run afterwards.
+  using QueuedOperation = std::function<Status(void* stream)>;
+  virtual Result<std::unique_ptr<Graph>> capture(const std::vector<QueuedOperation>&) {
+    return left_out("graphs");
+  }
+  virtual Status launch(const Exec&, const Graph&) { return left_out("graphs"); }
 
   // Copies; the caller's tensors may go away afterwards. Refuses dtypes and shapes it cannot use.
   virtual Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& desc) = 0;

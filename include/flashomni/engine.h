@@ -71,6 +71,9 @@ struct EngineOptions {
   // Bytes that the cache (MemoryLedger::cache_total) may take. To stay below, Taylor orders are
   // lowered first, then layers are left out and run dense; see CacheBudget.
   size_t cache_budget = kNoCacheBudget;
+  // Whether evaluations that queue the same operations as an earlier one run as a graph, on a
+  // backend that has them. Never a bit of difference.
+  bool graphs = true;
   bool keep_symbols = false;  // keep a host copy of the symbols of every Update for inspection
 };
 
@@ -126,12 +129,22 @@ struct Fallback {
   int count = 1;
 };
 
+// How evaluations of the model (one a step and guidance stream) were queued.
+struct GraphUse {
+  int64_t evaluations = 0;
+  int64_t replayed = 0;           // as a graph
+  int64_t captured = 0;           // graphs made, each replayed at once
+  std::vector<Fallback> reasons;  // of the others, by kind of step ("dispatch step")
+};
+
 struct RunReport {
   std::vector<StepRecord> steps;
   std::vector<std::string> layer_names;
   MemoryLedger ledger;
   size_t peak_cache_bytes = 0;
   CacheBudget cache_budget;
+  size_t free_bytes = 0;  // of the device before the cache was allocated; 0 if unknown
+  GraphUse graphs;
   std::vector<Fallback> fallbacks;
   double flops_dense = 0;  // of all layers and steps, had they run dense
   double flops_skipped = 0;
@@ -175,6 +188,10 @@ class Engine {
   void set_exec(const Exec& exec);
   Result<StepKind> begin_step(int step);
   void begin_stream(int stream);
+  // begin_stream and the evaluation `model` of the whole model in it, as a graph where that is
+  // possible. The operands of an evaluation must not differ between steps but for what leading
+  // copies bring (see core/graph_backend.h), or it never is.
+  Status evaluate(int stream, const std::function<Status()>& model);
   // The layer to run next at `layer`: itself, or a later one (up to the number of layers) after the
   // residual of those between has been added to x, the residual stream [B, N, D]. Call it before
   // every layer and once after the last.

@@ -25,6 +25,7 @@ Engine::Engine(Backend& backend, std::unique_ptr<Strategy> strategy, const Engin
 // Counts of symbols may still be on their way to the states that go now.
 Engine::~Engine() {
   (void)impl_->backend.synchronize(impl_->exec);
+  impl_->backend.forget_graphs();
 }
 
 Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, const Exec& exec) {
@@ -38,6 +39,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
     return invalid_argument("run names " + std::to_string(run.layers) + " layers, got " +
                             std::to_string(layers.size()) + " descriptions");
   }
+  e.backend.forget_graphs();
   e.exec = exec;
   e.run = run;
   e.layers = std::move(layers);
@@ -131,6 +133,31 @@ Result<StepKind> Engine::begin_step(int step) {
 
 void Engine::begin_stream(int stream) {
   impl_->stream = stream;
+}
+
+Status Engine::evaluate(int stream, const std::function<Status()>& model) {
+  Impl& e = *impl_;
+  begin_stream(stream);
+  GraphUse& use = e.report.graphs;
+  ++use.evaluations;
+  const auto one_by_one = [&](const std::string& reason) {
+    add_fallback(use.reasons, std::string(step_kind_name(e.kind)) + " step", reason);
+  };
+  const bool update = e.kind == StepKind::kUpdate;
+  if (!e.options.graphs || update) {
+    one_by_one(update ? "symbols and caches are rebuilt" : "graphs are switched off");
+    return model();
+  }
+  FO_RETURN_IF_ERROR(e.backend.begin_batch(e.exec));
+  const Status queued = model();
+  // Also after an error: no batch may stay open.
+  const Result<BatchOutcome> ended = e.backend.end_batch();
+  FO_RETURN_IF_ERROR(queued);
+  FO_RETURN_IF_ERROR(ended.status());
+  use.replayed += ended->replayed;
+  use.captured += ended->captured;
+  if (!ended->replayed) one_by_one(ended->reason);
+  return ok_status();
 }
 
 bool Engine::wants_probe() const {
@@ -277,6 +304,7 @@ Status Engine::end_run() {
     }
   }
   e.report.host_waits = e.skip.waits();
+  e.backend.forget_graphs();  // they name memory of this run
   summarize(e.layers, e.report);
   return ok_status();
 }

@@ -3,11 +3,18 @@
 // What the engine keeps for a run: allocation, the ledger, and what layers that degrade give back.
 #include <algorithm>
 
+#include "base/byte_size.h"
 #include "core/cache_budget.h"
 #include "core/engine_impl.h"
 #include "core/report.h"
 
 namespace flashomni {
+namespace {
+
+// Beside the cache: scratch, work lists, and what the driver takes for itself.
+constexpr size_t kSpare = size_t{256} << 20;
+
+}  // namespace
 
 SymbolGeometry Engine::Impl::geometry() const {
   const SequenceInfo& q = run.sequence;
@@ -58,6 +65,16 @@ Status Engine::Impl::plan_cache(SkipSpec& skip_spec) {
     r.plan_bytes = backend.plan_bytes(g);
   }
   CachePlan plan = fit_cache(r, options.cache_budget);
+  report.free_bytes = backend.free_memory_bytes();
+  if (report.free_bytes > 0 && plan.report.planned + kSpare > report.free_bytes) {
+    return out_of_memory(
+        "the cache of strategy " + std::string(strategy->name()) + " takes " +
+        byte_size_text(plan.report.planned) + ", and beside weights and activations " +
+        byte_size_text(report.free_bytes) + " of the device's " +
+        byte_size_text(backend.info().memory_bytes) + " are free; wanted " +
+        byte_size_text(kSpare) +
+        " more than the cache, or a cache budget (--cache-budget) that leaves as much");
+  }
   cache = plan.cache;
   skip_spec = plan.skip;
   left_out = plan.left_out;

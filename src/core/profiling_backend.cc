@@ -51,6 +51,11 @@ Status ProfilingBackend::synchronize(const Exec& exec) {
   return ok_status();
 }
 
+Result<BatchOutcome> ProfilingBackend::end_batch() {
+  if (enabled_) return BatchOutcome{.reason = "operations are timed one by one"};
+  return inner_.end_batch();
+}
+
 std::vector<ProfileRow> ProfilingBackend::rows() const {
   std::vector<ProfileRow> out = rows_;
   std::stable_sort(out.begin(), out.end(),

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "flashomni/backend.h"
+#include "core/forwarding_backend.h"
 
 namespace flashomni {
 
@@ -21,10 +21,10 @@ struct ProfileRow {
   double flops = 0;  // multiply-adds count twice; without symbols (dense-equivalent)
 };
 
-class ProfilingBackend : public Backend {
+class ProfilingBackend : public ForwardingBackend {
  public:
   // `inner` must outlive this.
-  explicit ProfilingBackend(Backend& inner) : inner_(inner) {}
+  explicit ProfilingBackend(Backend& inner) : ForwardingBackend(inner) {}
 
   // Sorted by seconds, largest first.
   std::vector<ProfileRow> rows() const;
@@ -33,44 +33,16 @@ class ProfilingBackend : public Backend {
   // Off, operations run as if this was not there.
   void set_enabled(bool enabled) { enabled_ = enabled; }
 
-  BackendInfo info() const override { return inner_.info(); }
-  DType activation_dtype() const override { return inner_.activation_dtype(); }
-  double measure_peak_flops() override { return inner_.measure_peak_flops(); }
   void set_scope(const std::string& name) override {
     scope_ = name;
     inner_.set_scope(name);
   }
-  Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override { return inner_.allocate(bytes); }
   Status synchronize(const Exec& e) override;
-  Result<int64_t> mark(const Exec& e) override { return inner_.mark(e); }
-  Result<double> seconds_between(int64_t from, int64_t to) override {
-    return inner_.seconds_between(from, to);
+  // Operations of a graph cannot be told apart.
+  Status begin_batch(const Exec& e) override {
+    return enabled_ ? ok_status() : inner_.begin_batch(e);
   }
-  Status upload(const Exec& e, void* dst, const void* src, size_t n) override {
-    return inner_.upload(e, dst, src, n);
-  }
-  Status download(const Exec& e, void* dst, const void* src, size_t n) override {
-    return inner_.download(e, dst, src, n);
-  }
-  Result<std::shared_ptr<const PackedWeight>> pack_weight(const WeightDesc& d) override {
-    return inner_.pack_weight(d);
-  }
-  size_t workspace_bytes(const AttentionParams& p) const override {
-    return inner_.workspace_bytes(p);
-  }
-  size_t workspace_bytes(const LinearParams& p) const override { return inner_.workspace_bytes(p); }
-  size_t workspace_bytes(const GemmQParams& p) const override { return inner_.workspace_bytes(p); }
-  size_t workspace_bytes(const GemmQkvParams& p) const override {
-    return inner_.workspace_bytes(p);
-  }
-  size_t workspace_bytes(const GemmOParams& p) const override { return inner_.workspace_bytes(p); }
-  Status supports(const AttentionParams& p) const override { return inner_.supports(p); }
-  Status supports(const LinearParams& p) const override { return inner_.supports(p); }
-  Status supports(const GemmQParams& p) const override { return inner_.supports(p); }
-  Status supports(const GemmQkvParams& p) const override { return inner_.supports(p); }
-  Status supports(const GemmOParams& p) const override { return inner_.supports(p); }
-  Status supports(const GemmOUpdateParams& p) const override { return inner_.supports(p); }
-  size_t plan_bytes(const SymbolGeometry& g) const override { return inner_.plan_bytes(g); }
+  Result<BatchOutcome> end_batch() override;
 
   Status linear(const Exec& e, const LinearParams& p) override;
   Status norm_modulate(const Exec& e, const NormModulateParams& p) override;
@@ -106,7 +78,6 @@ class ProfilingBackend : public Backend {
   template <class F>
   Status timed(const Exec& exec, const char* op, double flops, const F& call);
 
-  Backend& inner_;
   std::string scope_ = "setup";
   bool enabled_ = true;
   std::vector<ProfileRow> rows_;

@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "core/graph_backend.h"
 #include "core/op_names.h"
 #include "cuda/attention.h"
 #include "cuda/attention_plan.h"
@@ -25,6 +26,7 @@
 #include "cuda/gemm_o.h"
 #include "cuda/gemm_plan.h"
 #include "cuda/gemm_q.h"
+#include "cuda/graph.h"
 #include "cuda/kernels/elementwise/elementwise.h"
 #include "cuda/kernels/plan/attention_plan.h"
 #include "cuda/kernels/symbols/pooling.h"
@@ -117,6 +119,18 @@ class CudaBackend final : public Backend {
   }
 
   void set_scope(const std::string& name) override { scope_.enter(name); }
+  size_t free_memory_bytes() const override {
+    if (!device_memory_is_the_runtimes()) return 0;
+    size_t free = 0, total = 0;
+    return cuda_status(cudaMemGetInfo(&free, &total), "asking for free memory").ok() ? free : 0;
+  }
+
+  Result<std::unique_ptr<Graph>> capture(const std::vector<QueuedOperation>& operations) override {
+    return guarded([&] { return graphs_.capture(operations); });
+  }
+  Status launch(const Exec& exec, const Graph& graph) override {
+    return launch_graph(stream_of(exec), graph);
+  }
 
   Result<std::unique_ptr<Buffer>> allocate(size_t bytes) override {
     return guarded([&]() -> Result<std::unique_ptr<Buffer>> {
@@ -426,6 +440,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<PendingSums> sums_;
   EventPool events_;
   ProfilerScope scope_;
+  GraphRecorder graphs_;
   TensorMapCache maps_;
   mutable DensePlans dense_;
   Launcher launcher_;
@@ -448,8 +463,9 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options
     FO_ASSIGN_OR_RETURN(auto linear, DenseLinear::create());
     FO_ASSIGN_OR_RETURN(auto counts, PendingCounts::create("symbol counts"));
     FO_ASSIGN_OR_RETURN(auto sums, PendingSums::create("measured changes"));
-    return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(
+    std::unique_ptr<Backend> backend(std::make_unique<CudaBackend>(
         std::move(device), path.value(), std::move(linear), std::move(counts), std::move(sums)));
+    return std::unique_ptr<Backend>(std::make_unique<GraphBackend>(std::move(backend)));
   });
 }
 

@@ -37,6 +37,11 @@ void use_device_memory(const DeviceMemory& memory) {
   source().memory = memory;
 }
 
+bool device_memory_is_the_runtimes() {
+  const std::scoped_lock lock(source().mutex);
+  return source().memory.allocate == runtime_allocate;
+}
+
 Result<DevicePointer> allocate_device_memory(size_t bytes, const std::string& what) {
   DeviceMemory from;
   {

@@ -32,6 +32,9 @@ struct ReleaseDeviceMemory {
 };
 using DevicePointer = std::unique_ptr<void, ReleaseDeviceMemory>;
 
+// Whether the CUDA runtime's figures of free memory say what can still be allocated.
+bool device_memory_is_the_runtimes();
+
 // `bytes` may be 0. kOutOfMemory says `what` and how many bytes.
 Result<DevicePointer> allocate_device_memory(size_t bytes, const std::string& what);
 

@@ -16,6 +16,8 @@ namespace flashomni::bare {
 inline constexpr char kFluxDev[] = "flux.1-dev";
 inline constexpr char kFluxSchnell[] = "flux.1-schnell";
 inline constexpr char kHunyuanVideo[] = "hunyuan-video";
+inline constexpr char kWanSmall[] = "wan-1.3b";
+inline constexpr char kWanLarge[] = "wan-14b";
 
 // `folder` holds config.json; empty: the known configuration called `name`.
 Result<std::unique_ptr<BareTransformer>> make_flux(Backend& backend, const std::string& name,
@@ -26,6 +28,10 @@ Result<std::unique_ptr<BareTransformer>> make_hunyuan_video(Backend& backend,
                                                             const std::string& name,
                                                             const std::string& folder,
                                                             const BareTransformerOptions& options);
+
+Result<std::unique_ptr<BareTransformer>> make_wan(Backend& backend, const std::string& name,
+                                                  const std::string& folder,
+                                                  const BareTransformerOptions& options);
 
 Status check_pixels(const char* name, int pixels, int multiple);
 // Standard normal values, the same for the same seed.
@@ -52,7 +58,12 @@ class BareModel : public BareTransformer {
   int64_t parameters() const override { return model_->parameters(); }
   size_t weight_bytes() const override { return model_->weight_bytes(); }
   int layers() const override {
-    return model_->config().num_layers + model_->config().num_single_layers;
+    const auto& c = model_->config();
+    if constexpr (requires { c.num_single_layers; }) {
+      return c.num_layers + c.num_single_layers;
+    } else {
+      return c.num_layers;
+    }
   }
 
  protected:
@@ -60,7 +71,9 @@ class BareModel : public BareTransformer {
   Status load_model(Config config, const std::string& folder) {
     if (o_.layers > 0) {
       config.num_layers = std::min(config.num_layers, o_.layers);
-      config.num_single_layers = std::min(config.num_single_layers, o_.layers);
+      if constexpr (requires { config.num_single_layers; }) {
+        config.num_single_layers = std::min(config.num_single_layers, o_.layers);
+      }
     }
     FO_RETURN_IF_ERROR(check_pixels("width", o_.width, kPixelsPerToken));
     FO_RETURN_IF_ERROR(check_pixels("height", o_.height, kPixelsPerToken));
@@ -78,12 +91,15 @@ class BareModel : public BareTransformer {
                                               int64_t tokens, int64_t channels,
                                               std::unique_ptr<Strategy> strategy,
                                               const EngineOptions& options,
-                                              const ProgressCallback& progress) {
+                                              const ProgressCallback& progress,
+                                              double guidance = 1) {
     Engine engine(backend_, std::move(strategy), options);
     FO_RETURN_IF_ERROR(model_->begin_run(engine, setup));
     Denoising d;
     d.exec = model_->exec();
     d.sigmas = std::move(sigmas);
+    d.streams = static_cast<int>(setup.streams.size());
+    d.guidance = guidance;
     const std::vector<float> noise = normal_values(o_.seed + 3, size_t(tokens * channels));
     FO_ASSIGN_OR_RETURN(Tensor x, Tensor::upload(backend_, noise, {1, tokens, channels}));
     d.input = d.latents = x;
@@ -93,8 +109,8 @@ class BareModel : public BareTransformer {
     return finish(backend_, engine, d, model_->activation_bytes(), progress);
   }
   // Random conditioning: [text tokens, width] and [pooled_width].
-  std::vector<float> text_states(int64_t width) const {
-    return normal_values(o_.seed + 1, size_t(text_tokens_) * size_t(width));
+  std::vector<float> text_states(int64_t width, uint64_t stream = 0) const {
+    return normal_values(o_.seed + 1 + 10 * stream, size_t(text_tokens_) * size_t(width));
   }
   std::vector<float> pooled_text(int64_t width) const {
     return normal_values(o_.seed + 2, size_t(width));

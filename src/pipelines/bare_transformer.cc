@@ -44,7 +44,8 @@ Result<BareTransformerResult> finish(Backend& backend, Engine& engine, const Den
 }  // namespace bare
 
 std::vector<std::string> bare_transformer_names() {
-  return {bare::kFluxDev, bare::kFluxSchnell, bare::kHunyuanVideo};
+  return {bare::kFluxDev, bare::kFluxSchnell, bare::kHunyuanVideo, bare::kWanSmall,
+          bare::kWanLarge};
 }
 
 Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
@@ -65,8 +66,12 @@ Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
     if (kind == "HunyuanVideoTransformer3DModel") {
       return bare::make_hunyuan_video(backend, name, folder.string(), options);
     }
+    if (kind == "WanTransformer3DModel") {
+      return bare::make_wan(backend, name, folder.string(), options);
+    }
     return unsupported(path + ": model class is '" + kind +
-                       "', wanted FluxTransformer2DModel or HunyuanVideoTransformer3DModel");
+                       "', wanted FluxTransformer2DModel, HunyuanVideoTransformer3DModel or "
+                       "WanTransformer3DModel");
   }
   const std::vector<std::string> names = bare_transformer_names();
   std::string known;
@@ -81,6 +86,9 @@ Result<std::unique_ptr<BareTransformer>> load_bare_transformer(
   }
   if (options.model == bare::kHunyuanVideo) {
     return bare::make_hunyuan_video(backend, options.model, "", options);
+  }
+  if (options.model == bare::kWanSmall || options.model == bare::kWanLarge) {
+    return bare::make_wan(backend, options.model, "", options);
   }
   return bare::make_flux(backend, options.model, "", options);
 }

@@ -26,6 +26,9 @@ struct BareTransformerOptions {
   int frames = 1;       // of a video
   int text_tokens = 0;  // 0: as many as the model is used with
   int layers = 0;       // only so many blocks of each kind; 0: all
+  // Of Wan, which takes two guidance streams a step unless it is 1; below 0: the model's. The
+  // others have it embedded.
+  double guidance = -1;
 };
 
 struct BareTransformerResult {
@@ -44,6 +47,12 @@ class BareTransformer {
   virtual size_t weight_bytes() const = 0;
   virtual SequenceInfo sequence() const = 0;
   virtual int layers() const = 0;
+  // Text tokens; in the sequence or, of Wan, beside it.
+  virtual int text() const {
+    const SequenceInfo s = sequence();
+    return s.text_end - s.text_begin;
+  }
+  virtual int streams() const { return 1; }  // of guidance, each an evaluation a step
 
   // `strategy` may be null (dense).
   virtual Result<BareTransformerResult> run(int steps, std::unique_ptr<Strategy> strategy,

@@ -22,8 +22,8 @@ Result<double> denoise(Backend& backend, Engine& engine, const Denoising& run,
   for (int step = 0; step < steps; ++step) {
     FO_RETURN_IF_ERROR(engine.begin_step(step).status());
     for (int s = 0; s < run.streams; ++s) {
-      engine.begin_stream(s);
-      FO_RETURN_IF_ERROR(run.evaluate(step, s, run.input, velocity[s]));
+      FO_RETURN_IF_ERROR(
+          engine.evaluate(s, [&] { return run.evaluate(step, s, run.input, velocity[s]); }));
     }
     backend.set_scope("sampler");
     // x += (sigma' - sigma) * (v_empty + g (v_prompt - v_empty)), in one pass.

@@ -73,6 +73,13 @@ json cache_budget_json(const RunReport& r) {
           {"layers_left_out", std::move(left_out)}};
 }
 
+json graphs_json(const GraphUse& g) {
+  return {{"evaluations", g.evaluations},
+          {"replayed", g.replayed},
+          {"captured", g.captured},
+          {"one_by_one", fallbacks_json(g.reasons)}};
+}
+
 json summary_json(const RunReport& r) {
   return {{"attention_sparsity", r.attention_sparsity},
           {"dispatch_sparsity", r.dispatch_sparsity},
@@ -87,6 +94,7 @@ json summary_json(const RunReport& r) {
           {"flops_skipped", r.flops_skipped},
           {"peak_cache_bytes", r.peak_cache_bytes},
           {"cache_budget", cache_budget_json(r)},
+          {"graphs", graphs_json(r.graphs)},
           {"fallbacks", fallbacks_json(r.fallbacks)}};
 }
 

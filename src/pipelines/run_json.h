@@ -21,6 +21,8 @@ nlohmann::json request_json(const TextToImageRequest& request);
 nlohmann::json summary_json(const RunReport& report);
 nlohmann::json fallbacks_json(const std::vector<Fallback>& fallbacks);
 nlohmann::json ledger_json(const MemoryLedger& ledger);
+// How many evaluations of the model were replayed as graphs, and why the others were not.
+nlohmann::json graphs_json(const GraphUse& graphs);
 // What was done to stay within the cache budget; null without one.
 nlohmann::json cache_budget_json(const RunReport& report);
 // A list of {"step", "kind", "seconds", "attention_sparsity", "layers": {kind: count}}.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/profiling_backend.h"
 #include "flashomni/strategies.h"
 #include "pipelines/text_to_image.h"
 
@@ -127,6 +128,60 @@ TEST(CacheBudgetRuns, LowerOrdersAreThoseAskedForOutright) {
   c.options["order"] = int64_t{0};
   c.options["degrade_order"] = int64_t{squeezed.report.cache_budget.module_order};
   EXPECT_EQ(squeezed.latents, draw(c.strategy, c.options).latents);
+}
+
+// A device with so much memory left.
+class SmallDevice : public ProfilingBackend {
+ public:
+  explicit SmallDevice(Backend& inner) : ProfilingBackend(inner) { set_enabled(false); }
+  size_t free = 0;
+  size_t free_memory_bytes() const override { return free; }
+};
+
+TEST(CacheBudgetRuns, ACacheThatDoesNotFitTheDeviceIsRefusedBeforeTheFirstStep) {
+  const std::unique_ptr<Backend> cpu = std::move(*make_backend("cpu"));
+  SmallDevice device(*cpu);
+  auto model = TextToImagePipeline::load(device, std::string(FO_SOURCE_DIR) + "/models/emoji-flux");
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const Case c = cases()[0];
+  const auto draw_here = [&](size_t budget) {
+    TextToImageRequest r;
+    r.prompt = "3d red apple";
+    r.steps = 8;
+    r.width = r.height = 64;
+    return (*model)->generate(r, std::move(*make_strategy(c.strategy, c.options)),
+                              {.cache_budget = budget}, [](const StepProgress&) {
+                                ADD_FAILURE() << "a step ran";
+                                return false;
+                              });
+  };
+  constexpr size_t kSpare = size_t{256} << 20;
+  const size_t wanted = draw(c.strategy, c.options).report.peak_cache_bytes;
+  device.free = kSpare + wanted - 1;
+  const Status refused = draw_here(kNoCacheBudget).status();
+  EXPECT_EQ(refused.code(), StatusCode::kOutOfMemory);
+  for (const char* part : {"strategy random", "MiB", "--cache-budget"}) {
+    EXPECT_NE(refused.message().find(part), std::string::npos) << refused.message();
+  }
+}
+
+TEST(CacheBudgetRuns, ABudgetMakesItFitTheDevice) {
+  const std::unique_ptr<Backend> cpu = std::move(*make_backend("cpu"));
+  SmallDevice device(*cpu);
+  auto model = TextToImagePipeline::load(device, std::string(FO_SOURCE_DIR) + "/models/emoji-flux");
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const Case c = cases()[0];
+  TextToImageRequest r;
+  r.prompt = "3d red apple";
+  r.steps = 8;
+  r.width = r.height = 64;
+  const size_t wanted = draw(c.strategy, c.options).report.peak_cache_bytes;
+  device.free = (size_t{256} << 20) + wanted / 2;
+  const auto fits = (*model)->generate(r, std::move(*make_strategy(c.strategy, c.options)),
+                                       {.cache_budget = wanted / 2});
+  ASSERT_TRUE(fits.ok()) << fits.status().message();
+  EXPECT_LE(fits->report.peak_cache_bytes, wanted / 2);
+  EXPECT_EQ(fits->report.free_bytes, device.free);
 }
 
 TEST(CacheBudgetRuns, WithoutRoomEverythingIsDenseBitForBit) {

@@ -83,12 +83,19 @@ TEST(RunJson, Summary) {
   r.host_waits = 9;
   r.flops_dense = 10;
   r.flops_skipped = 5;
+  r.graphs = {.evaluations = 4,
+              .replayed = 2,
+              .captured = 1,
+              .reasons = {{"full step", "the first of its kind", 2}}};
   const json expected = json::parse(R"({
     "attention_sparsity": 0.1, "dispatch_sparsity": 0.2, "cached_sparsity": 0.3,
     "gemm_q_sparsity": 0.4, "gemm_o_sparsity": 0.5, "degraded_share": 0.6,
     "skipped_share": 0.7, "softmax_skip_share": 0.8, "host_waits": 9,
     "flops_dense": 10.0, "flops_skipped": 5.0, "peak_cache_bytes": 77,
-    "cache_budget": null, "fallbacks": [{"where": "run", "reason": "because", "count": 3}]})");
+    "cache_budget": null,
+    "graphs": {"evaluations": 4, "replayed": 2, "captured": 1, "one_by_one": [
+      {"where": "full step", "reason": "the first of its kind", "count": 2}]},
+    "fallbacks": [{"where": "run", "reason": "because", "count": 3}]})");
   EXPECT_EQ(summary_json(r), expected);
 }
 

@@ -7,14 +7,15 @@
 namespace flashomni::tools {
 namespace {
 
-std::vector<std::string> bare(const std::vector<std::string>& more) {
+std::vector<std::string> bare(const std::vector<std::string>& more,
+                              const std::string& model = "flux_dev") {
   return joined({"bench",
                  "e2e",
                  "--device",
                  "cpu",
                  "--random-weights",
                  "--model",
-                 std::string(FO_SOURCE_DIR) + "/tests/models/fixtures/flux_dev",
+                 std::string(FO_SOURCE_DIR) + "/tests/models/fixtures/" + model,
                  "--width",
                  "256",
                  "--height",
@@ -56,6 +57,30 @@ TEST_F(CliTest, BareTransformerReachesTheSparsityAskedFor) {
   // Half of the layers in half of the steps.
   EXPECT_NEAR(degraded["degraded_share"].get<double>(), 0.25, 1e-9);
   EXPECT_NEAR(degraded["attention_sparsity"].get<double>(), 0.35, 0.06);
+}
+
+// Two guidance streams; the text is beside the sequence, and its keys are fewer than the queries.
+TEST_F(CliTest, BareWan) {
+  const std::vector<std::string> sparse = {"--trajectory-sparsity", "0.3", "--degraded",
+                                           "0.5:0.35"};
+  const std::vector<std::string> wan = bare(joined(sparse, {"--frames", "5"}), "wan");
+  const Finished done = run(wan);
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const nlohmann::json doc = json("b.json");
+  EXPECT_EQ(doc["model"]["family"], "wan");
+  EXPECT_EQ(doc["settings"]["tokens"], 2 * 256);
+  EXPECT_EQ(doc["settings"]["text_tokens"], 32);
+  EXPECT_EQ(doc["settings"]["guidance_streams"], 2);
+  for (const char* split : {"s_s", "s_c", "both"}) {
+    EXPECT_NEAR(doc["runs"][split]["attention_sparsity"].get<double>(), 0.3, 0.06) << split;
+  }
+  EXPECT_GT(doc["runs"]["both + 50 % degraded"]["degraded_share"], 0.2);
+  const size_t both = doc["runs"]["s_c"]["memory"]["cache_total"];
+  ASSERT_EQ(run(joined(wan, {"--guidance", "1"})).exit_code, 0);
+  const nlohmann::json one = json("b.json");
+  EXPECT_EQ(one["settings"]["guidance_streams"], 1);
+  EXPECT_LT(one["runs"]["s_c"]["memory"]["cache_total"], both);
+  expect_refusal(run(bare({"--frames", "6"}, "wan")), 2, "frames is 6");
 }
 
 TEST_F(CliTest, BareTransformerAblation) {

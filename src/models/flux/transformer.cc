@@ -122,10 +122,11 @@ size_t FluxTransformer::activation_bytes() const {
 Status FluxTransformer::forward(Engine& engine, int step, int stream, const TensorView& hidden,
                                 const TensorView& out) {
   backend_.set_scope("embed");
+  FO_RETURN_IF_ERROR(joint_.begin_step(step, stream));
   FO_RETURN_IF_ERROR(backend_.copy(exec(), {.src = text_[size_t(stream)], .dst = joint_.text()}));
   FO_RETURN_IF_ERROR(x_embedder_.run(exec(), hidden, joint_.latents()));
-  FO_RETURN_IF_ERROR(joint_.blocks(engine, step, stream));
-  return joint_.output(step, stream, out);
+  FO_RETURN_IF_ERROR(joint_.blocks(engine));
+  return joint_.output(out);
 }
 
 }  // namespace flashomni::flux

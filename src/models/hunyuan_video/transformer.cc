@@ -137,11 +137,12 @@ size_t HunyuanVideoTransformer::activation_bytes() const {
 Status HunyuanVideoTransformer::forward(Engine& engine, int step, int stream,
                                         const TensorView& hidden, const TensorView& out) {
   backend_.set_scope("embed");
+  FO_RETURN_IF_ERROR(joint_.begin_step(step, stream));
   const TensorView text = text_[size_t(stream)].view().slice(0, step, step + 1);
   FO_RETURN_IF_ERROR(backend_.copy(exec(), {.src = text, .dst = joint_.text()}));
   FO_RETURN_IF_ERROR(x_embedder_.run(exec(), hidden, joint_.latents()));
-  FO_RETURN_IF_ERROR(joint_.blocks(engine, step, stream));
-  return joint_.output(step, stream, out);
+  FO_RETURN_IF_ERROR(joint_.blocks(engine));
+  return joint_.output(out);
 }
 
 }  // namespace flashomni::hunyuan_video

@@ -38,39 +38,33 @@ Status JointTransformer::attention_inputs(Engine& engine, int layer, const Tenso
 }
 
 // The latents half of the first block's modulated input.
-Status JointTransformer::probe_first_input(Engine& engine, int step, int stream) {
-  const Modulation& m = modulations_[size_t(stream)];
-  const TensorView modulation =
-      config_.double_layers > 0 ? m.latents[0].view() : m.single[0].view();
-  const int64_t d = config_.width();
+Status JointTransformer::probe_first_input(Engine& engine) {
+  const int64_t first =
+      config_.double_layers > 0 ? columns_->latents.front() : columns_->single.front();
   const TensorView out = rows(norm_, layout_.latents);
-  FO_RETURN_IF_ERROR(
-      backend_.norm_modulate(exec_, {.x = latents(),
-                                     .scale = Modulation::chunk(modulation, step, kScale, d),
-                                     .shift = Modulation::chunk(modulation, step, kShift, d),
-                                     .out = out}));
+  FO_RETURN_IF_ERROR(backend_.norm_modulate(
+      exec_,
+      {.x = latents(), .scale = chunk(first, kScale), .shift = chunk(first, kShift), .out = out}));
   return engine.probe_input(out);
 }
 
-Status JointTransformer::double_block(Engine& engine, int index, int step, int stream) {
+Status JointTransformer::double_block(Engine& engine, int index) {
   const DoubleBlockWeights& block = weights_.double_blocks[size_t(index)];
-  const Modulation& m = modulations_[size_t(stream)];
   const int layer = index;
-  const int64_t d = config_.width();
 
   // The text and the latents half of the block differ only in weights and rows.
   struct Half {
     const StreamWeights& w;
-    const TensorView& modulation;
+    int64_t modulation;  // first column
     TokenRange tokens;
     int attn_site, mlp_site;
   };
   const Half halves[] = {
-      {block.latents, m.latents[size_t(index)].view(), layout_.latents, kLatentsAttn, kLatentsMlp},
-      {block.text, m.text[size_t(index)].view(), layout_.text, kTextAttn, kTextMlp},
+      {block.latents, columns_->latents[size_t(index)], layout_.latents, kLatentsAttn, kLatentsMlp},
+      {block.text, columns_->text[size_t(index)], layout_.text, kTextAttn, kTextMlp},
   };
   auto chunk = [&](const Half& half, Chunk c) {
-    return Modulation::chunk(half.modulation, step, c, d);
+    return JointTransformer::chunk(half.modulation, c);
   };
 
   if (engine.begin_layer(layer) == LayerKind::kDegraded) {
@@ -125,11 +119,10 @@ Status JointTransformer::double_block(Engine& engine, int index, int step, int s
   return ok_status();
 }
 
-Status JointTransformer::single_block(Engine& engine, int index, int step, int stream) {
+Status JointTransformer::single_block(Engine& engine, int index) {
   const SingleBlockWeights& w = weights_.single_blocks[size_t(index)];
-  const TensorView& modulation = modulations_[size_t(stream)].single[size_t(index)];
   const int layer = config_.double_layers + index;
-  auto chunk = [&](Chunk c) { return Modulation::chunk(modulation, step, c, config_.width()); };
+  auto chunk = [&](Chunk c) { return JointTransformer::chunk(columns_->single[size_t(index)], c); };
 
   if (engine.begin_layer(layer) == LayerKind::kDegraded) {
     return engine.reuse_module(layer, kTotal, chunk(kGate), x_);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every modulation row of one guidance stream, for all steps of a run.
+// Every modulation of one guidance stream, for all steps of a run: a row a step.
 #pragma once
 
 #include <vector>
@@ -10,23 +10,16 @@
 namespace flashomni {
 
 struct JointTransformer::Modulation {
-  std::vector<Tensor> latents;  // per double block [steps, 6D]
-  std::vector<Tensor> text;     // per double block [steps, 6D]
-  std::vector<Tensor> single;   // per single block [steps, 3D]
-  Tensor out;                   // [steps, 2D]
+  Tensor rows;  // [steps, columns of all blocks] f32
+};
 
-  // Chunk `index` (of width d) of one step's row, as [1, d].
-  static TensorView chunk(const TensorView& rows, int step, int64_t index, int64_t d) {
-    return rows.slice(0, step, step + 1).slice(1, index * d, (index + 1) * d);
-  }
-
-  size_t bytes() const {
-    size_t n = out.bytes();
-    for (const auto* list : {&latents, &text, &single}) {
-      for (const Tensor& t : *list) n += t.bytes();
-    }
-    return n;
-  }
+// Where the modulations of the blocks begin in such a row.
+struct JointTransformer::ModulationColumns {
+  std::vector<int64_t> latents;  // per double block, 6D each
+  std::vector<int64_t> text;     // per double block, 6D each
+  std::vector<int64_t> single;   // per single block, 3D each
+  int64_t out = 0;               // 2D
+  int64_t count = 0;
 };
 
 }  // namespace flashomni

@@ -55,6 +55,25 @@ Result<Tensor> JointTransformer::embed_times(const JointRun& run) const {
 Status JointTransformer::modulate(const JointRun& run) {
   FO_ASSIGN_OR_RETURN(const Tensor times, embed_times(run));
   modulations_.clear();
+  columns_ = std::make_unique<ModulationColumns>();
+  ModulationColumns& c = *columns_;
+  int64_t widest = 0;
+  auto place = [&](const Weight& w) {
+    const int64_t begin = c.count;
+    c.count += w->out_features();
+    widest = std::max(widest, w->out_features());
+    return begin;
+  };
+  for (const DoubleBlockWeights& b : weights_.double_blocks) {
+    c.latents.push_back(place(b.latents.modulation));
+    c.text.push_back(place(b.text.modulation));
+  }
+  for (const SingleBlockWeights& b : weights_.single_blocks) {
+    c.single.push_back(place(b.modulation));
+  }
+  c.out = place(weights_.norm_out);
+  FO_ASSIGN_OR_RETURN(modulation_, Tensor::allocate(backend_, DType::kF32, {1, c.count}));
+  FO_ASSIGN_OR_RETURN(const Tensor room, Tensor::allocate(backend_, DType::kF32, {steps_, widest}));
   for (const std::span<const float> values : run.pooled) {
     // The pooled text is repeated per step, so that the sum is one elementwise operation.
     std::vector<float> repeated;
@@ -69,26 +88,25 @@ Status JointTransformer::modulate(const JointRun& run) {
     FO_RETURN_IF_ERROR(
         backend_.activation(exec_, {.x = temb, .activation = Activation::kSilu, .out = temb}));
 
-    auto rows = [&](const Weight& w) -> Result<Tensor> {
-      FO_ASSIGN_OR_RETURN(Tensor out,
-                          Tensor::allocate(backend_, DType::kF32, {steps_, w->out_features()}));
-      LinearParams l{.x = temb, .weight = w.get()};
-      l.out = out;
-      FO_RETURN_IF_ERROR(backend_.linear(exec_, l));
-      return out;
-    };
     Modulation m;
-    for (const DoubleBlockWeights& b : weights_.double_blocks) {
-      FO_ASSIGN_OR_RETURN(Tensor latents, rows(b.latents.modulation));
-      FO_ASSIGN_OR_RETURN(Tensor text, rows(b.text.modulation));
-      m.latents.push_back(std::move(latents));
-      m.text.push_back(std::move(text));
+    FO_ASSIGN_OR_RETURN(m.rows, Tensor::allocate(backend_, DType::kF32, {steps_, c.count}));
+    auto fill = [&](const Weight& w, int64_t begin) -> Status {
+      const int64_t width = w->out_features();
+      LinearParams l{.x = temb, .weight = w.get()};
+      l.out = TensorView::contiguous(room.view().data, DType::kF32, {steps_, width});
+      FO_RETURN_IF_ERROR(backend_.linear(exec_, l));
+      return backend_.copy(exec_,
+                           {.src = l.out, .dst = m.rows.view().slice(1, begin, begin + width)});
+    };
+    for (size_t i = 0; i < weights_.double_blocks.size(); ++i) {
+      const DoubleBlockWeights& b = weights_.double_blocks[i];
+      FO_RETURN_IF_ERROR(fill(b.latents.modulation, c.latents[i]));
+      FO_RETURN_IF_ERROR(fill(b.text.modulation, c.text[i]));
     }
-    for (const SingleBlockWeights& b : weights_.single_blocks) {
-      FO_ASSIGN_OR_RETURN(Tensor single, rows(b.modulation));
-      m.single.push_back(std::move(single));
+    for (size_t i = 0; i < weights_.single_blocks.size(); ++i) {
+      FO_RETURN_IF_ERROR(fill(weights_.single_blocks[i].modulation, c.single[i]));
     }
-    FO_ASSIGN_OR_RETURN(m.out, rows(weights_.norm_out));
+    FO_RETURN_IF_ERROR(fill(weights_.norm_out, c.out));
     FO_RETURN_IF_ERROR(backend_.synchronize(exec_));
     modulations_.push_back(std::move(m));
   }
@@ -218,7 +236,8 @@ size_t JointTransformer::activation_bytes() const {
     n += t->bytes();
   }
   n += rope_.cos.bytes() + rope_.sin.bytes();
-  for (const Modulation& m : modulations_) n += m.bytes();
+  for (const Modulation& m : modulations_) n += m.rows.bytes();
+  n += modulation_.bytes();
   return n;
 }
 
@@ -226,34 +245,37 @@ void JointTransformer::tap(const std::string& name) const {
   if (tap_) tap_(name, latents(), text());
 }
 
-Status JointTransformer::blocks(Engine& engine, int step, int stream) {
+Status JointTransformer::begin_step(int step, int stream) {
+  const TensorView rows = modulations_[size_t(stream)].rows.view().slice(0, step, step + 1);
+  return backend_.copy(exec_, {.src = rows, .dst = modulation_.view()});
+}
+
+Status JointTransformer::blocks(Engine& engine) {
   tap("embed");
-  if (engine.wants_probe()) FO_RETURN_IF_ERROR(probe_first_input(engine, step, stream));
+  if (engine.wants_probe()) FO_RETURN_IF_ERROR(probe_first_input(engine));
   const int layers = config_.double_layers + config_.single_layers;
   for (int layer = 0;; ++layer) {
     FO_ASSIGN_OR_RETURN(layer, engine.next_layer(layer, x_));
     if (layer == layers) return ok_status();
     const int single = layer - config_.double_layers;
     if (single < 0) {
-      FO_RETURN_IF_ERROR(double_block(engine, layer, step, stream));
+      FO_RETURN_IF_ERROR(double_block(engine, layer));
       tap("transformer_blocks." + std::to_string(layer));
     } else {
-      FO_RETURN_IF_ERROR(single_block(engine, single, step, stream));
+      FO_RETURN_IF_ERROR(single_block(engine, single));
       tap("single_transformer_blocks." + std::to_string(single));
     }
   }
 }
 
-Status JointTransformer::output(int step, int stream, const TensorView& out) {
+Status JointTransformer::output(const TensorView& out) {
   backend_.set_scope("output");
   // AdaLayerNormContinuous: scale first, then shift (the other modulations are shift, scale).
-  const Modulation& m = modulations_[size_t(stream)];
   const TensorView wanted = latents().slice(1, 0, layout_.output_tokens);
   const TensorView norm = rows(norm_, layout_.latents).slice(1, 0, layout_.output_tokens);
-  const int64_t d = config_.width();
   FO_RETURN_IF_ERROR(backend_.norm_modulate(exec_, {.x = wanted,
-                                                    .scale = m.chunk(m.out, step, 0, d),
-                                                    .shift = m.chunk(m.out, step, 1, d),
+                                                    .scale = chunk(columns_->out, 0),
+                                                    .shift = chunk(columns_->out, 1),
                                                     .out = norm}));
   LinearParams project{.x = norm, .weight = weights_.proj_out.get()};
   project.out = out;

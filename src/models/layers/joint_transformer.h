@@ -67,10 +67,14 @@ class JointTransformer {
   TensorView latents() const { return rows(x_, layout_.latents); }
   TensorView text() const { return rows(x_, layout_.text); }
 
+  // Brings the modulations of this step to where the blocks read them. To be called first: what
+  // comes after it takes the same operands in every step, so that a graph of one step is good for
+  // others.
+  Status begin_step(int step, int stream);
   // All blocks, on the residual stream.
-  Status blocks(Engine& engine, int step, int stream);
+  Status blocks(Engine& engine);
   // out [1, output_tokens, out_width] f32: modulated norm and output projection of the latents.
-  Status output(int step, int stream, const TensorView& out);
+  Status output(const TensorView& out);
 
   // Names the state of the residual stream for the tap, if there is one.
   void tap(const std::string& name) const;
@@ -80,6 +84,7 @@ class JointTransformer {
 
  private:
   struct Modulation;  // of one guidance stream, all steps
+  struct ModulationColumns;
 
   static TensorView rows(const Tensor& t, const TokenRange& r) {
     return t.view().slice(1, r.begin, r.end);
@@ -90,9 +95,14 @@ class JointTransformer {
   Result<Tensor> embed_times(const JointRun& run) const;
   std::vector<LayerDesc> describe_layers() const;
 
-  Status probe_first_input(Engine& engine, int step, int stream);
-  Status double_block(Engine& engine, int index, int step, int stream);
-  Status single_block(Engine& engine, int index, int step, int stream);
+  Status probe_first_input(Engine& engine);
+  Status double_block(Engine& engine, int index);
+  Status single_block(Engine& engine, int index);
+  // Chunk `index` (of width D) of this step's modulations that begin at column `begin`, [1, D].
+  TensorView chunk(int64_t begin, int64_t index) const {
+    const int64_t first = begin + index * config_.width();
+    return modulation_.view().slice(1, first, first + config_.width());
+  }
   Status attention_inputs(Engine& engine, int layer, const TensorView& x, const Weight& q,
                           const Weight& k, const Weight& v, const TensorView& norm_q,
                           const TensorView& norm_k, int token_offset);
@@ -106,7 +116,9 @@ class JointTransformer {
   JointLayout layout_;
   int steps_ = 0;
   RopeTensors rope_;
-  std::vector<Modulation> modulations_;
+  std::vector<Modulation> modulations_;         // per guidance stream
+  std::unique_ptr<ModulationColumns> columns_;  // of them
+  Tensor modulation_;                           // [1, columns] f32: of the step and stream at work
   // All in the backend's activation dtype.
   Tensor x_;           // [1, N, D]: the residual stream
   Tensor norm_;        // [1, N, D]

@@ -20,6 +20,7 @@ struct LatentShape {
 
 struct PatchSize {
   int frames = 1, height = 2, width = 2;
+  bool operator==(const PatchSize&) const = default;
 };
 
 // [C, F, h, w] -> [tokens, C * patch]. Fails unless the patch divides the shape.

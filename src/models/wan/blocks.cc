@@ -31,8 +31,8 @@ Status WanTransformer::normalize(const TensorView& x, const TensorView& weight,
   return backend_.rms_norm(exec_, {.x = x, .weight = weight, .eps = eps, .rope = rope});
 }
 
-Status WanTransformer::block(Engine& engine, int index, int step, int stream) {
-  FO_RETURN_IF_ERROR(backend_.combine(exec_, {.x = times_.view().slice(0, step, step + 1),
+Status WanTransformer::block(Engine& engine, int index, int stream) {
+  FO_RETURN_IF_ERROR(backend_.combine(exec_, {.x = time_now_,
                                               .y = weights_.blocks[size_t(index)].table,
                                               .a = 1.f,
                                               .b = 1.f,

@@ -73,7 +73,12 @@ Status WanTransformer::allocate_activations() {
   for (Tensor* t : {&q_, &k_, &v_, &attn_}) FO_RETURN_IF_ERROR(allocate(*t, {1, n, h, hd}));
   FO_RETURN_IF_ERROR(allocate(mlp_, {1, n, config_.ffn_dim}));
   FO_RETURN_IF_ERROR(allocate(module_out_, {1, n, d}));
-  FO_ASSIGN_OR_RETURN(modulation_, Tensor::allocate(backend_, DType::kF32, {1, 6 * d}));
+  for (Tensor* t : {&modulation_, &time_now_}) {
+    FO_ASSIGN_OR_RETURN(*t, Tensor::allocate(backend_, DType::kF32, {1, 6 * d}));
+  }
+  for (Tensor* t : {&shift_now_, &scale_now_}) {
+    FO_ASSIGN_OR_RETURN(*t, Tensor::allocate(backend_, DType::kF32, {1, d}));
+  }
   return embedder_.begin_run(n);
 }
 
@@ -231,8 +236,9 @@ Status WanTransformer::begin_run(Engine& engine, const RunSetup& setup) {
 
 size_t WanTransformer::activation_bytes() const {
   size_t n = (workspace_ ? workspace_->bytes() : 0) + embedder_.bytes();
-  for (const Tensor* t : {&rope_.cos, &rope_.sin, &times_, &out_shift_, &out_scale_, &modulation_,
-                          &x_, &norm_, &q_, &k_, &v_, &attn_, &mlp_, &module_out_}) {
+  for (const Tensor* t :
+       {&rope_.cos, &rope_.sin, &times_, &out_shift_, &out_scale_, &modulation_, &time_now_,
+        &shift_now_, &scale_now_, &x_, &norm_, &q_, &k_, &v_, &attn_, &mlp_, &module_out_}) {
     n += t->bytes();
   }
   for (const std::vector<TextKeys>& stream : text_) {
@@ -245,30 +251,40 @@ void WanTransformer::tap(const std::string& name) const {
   if (tap_) tap_(name, x_);
 }
 
+Status WanTransformer::begin_step(int step) {
+  const std::pair<const Tensor*, const Tensor*> rows[] = {
+      {&times_, &time_now_}, {&out_shift_, &shift_now_}, {&out_scale_, &scale_now_}};
+  for (const auto& [all, now] : rows) {
+    FO_RETURN_IF_ERROR(
+        backend_.copy(exec_, {.src = all->view().slice(0, step, step + 1), .dst = now->view()}));
+  }
+  return ok_status();
+}
+
 Status WanTransformer::forward(Engine& engine, int step, int stream, const TensorView& hidden,
                                const TensorView& out) {
   backend_.set_scope("embed");
+  FO_RETURN_IF_ERROR(begin_step(step));
   FO_RETURN_IF_ERROR(embedder_.run(exec_, hidden, x_));
   tap("embed");
   // TeaCache's signal in Wan is the projected time embedding, not a modulated input.
   if (engine.wants_probe()) {
-    const TensorView times = times_.view().slice(0, step, step + 1);
+    const TensorView& time = time_now_;
     FO_RETURN_IF_ERROR(
-        engine.probe_input(TensorView::contiguous(times.data, times.dtype, {1, 1, times.size(1)})));
+        engine.probe_input(TensorView::contiguous(time.data, time.dtype, {1, 1, time.size(1)})));
   }
   for (int layer = 0;; ++layer) {
     FO_ASSIGN_OR_RETURN(layer, engine.next_layer(layer, x_));
     if (layer == config_.num_layers) break;
-    FO_RETURN_IF_ERROR(block(engine, layer, step, stream));
+    FO_RETURN_IF_ERROR(block(engine, layer, stream));
     tap("blocks." + std::to_string(layer));
   }
   backend_.set_scope("output");
-  FO_RETURN_IF_ERROR(
-      backend_.norm_modulate(exec_, {.x = x_,
-                                     .scale = out_scale_.view().slice(0, step, step + 1),
-                                     .shift = out_shift_.view().slice(0, step, step + 1),
-                                     .out = norm_.view(),
-                                     .eps = static_cast<float>(config_.eps)}));
+  FO_RETURN_IF_ERROR(backend_.norm_modulate(exec_, {.x = x_,
+                                                    .scale = scale_now_,
+                                                    .shift = shift_now_,
+                                                    .out = norm_.view(),
+                                                    .eps = static_cast<float>(config_.eps)}));
   LinearParams project_out{.x = norm_, .weight = weights_.proj_out.get()};
   project_out.out = out;
   return backend_.linear(exec_, project_out);

@@ -86,7 +86,9 @@ class WanTransformer {
 
   Status project(const Weight& weight, const TensorView& x, const TensorView& out);
   Status normalize(const TensorView& x, const TensorView& weight, const RopeTable& rope);
-  Status block(Engine& engine, int index, int step, int stream);
+  // Brings the modulations of this step to where everything after it reads them.
+  Status begin_step(int step);
+  Status block(Engine& engine, int index, int stream);
   Status self_attention(Engine& engine, int index);
   Status cross_attention(Engine& engine, int index, const TextKeys& text);
   Status feed_forward(Engine& engine, int index);
@@ -112,6 +114,8 @@ class WanTransformer {
   RopeTensors rope_;
   Tensor times_;                             // [steps, 6D] f32: before the block's table is added
   Tensor out_shift_, out_scale_;             // [steps, D] f32
+  Tensor time_now_;                          // [1, 6D] f32, of the step at work
+  Tensor shift_now_, scale_now_;             // [1, D] f32, likewise
   std::vector<std::vector<TextKeys>> text_;  // [stream][block]
   Tensor modulation_;                        // [1, 6D] f32, of the block that runs
   // In the backend's activation dtype.
