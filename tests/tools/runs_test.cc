@@ -374,6 +374,8 @@ TEST_F(CliTest, AblationAddsOnePartAtATime) {
     EXPECT_GT(s["sparse"]["seconds"], 0.0);
   }
   EXPECT_EQ(doc["prompts"][0]["ablation"].size(), 3u);
+  // A CPU needs no more than that before it is timed.
+  EXPECT_EQ(doc["warm_up"], nlohmann::json::parse(R"({"dense_steps": 2, "sparse_steps": 0})"));
 }
 
 TEST_F(CliTest, InspectDrawsAndSavesSymbols) {
