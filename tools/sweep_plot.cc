@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tools/pictures.h"
 #include "reports/number_text.h"
+#include "tools/pictures.h"
 #include "tools/plot.h"
 #include "tools/sweep_results.h"
 

@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "reports/run_detail.h"
 #include "tools/comparison.h"
 #include "tools/journal.h"
 #include "tools/progress.h"
-#include "reports/run_detail.h"
 #include "tools/runtime.h"
 
 namespace flashomni::tools {
