@@ -74,6 +74,7 @@ OptionMap random_options() {
 }
 
 TEST_F(GraphRuns, DispatchStepsOfOneDistanceAreAlike) {
+  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
   const RunReport r = equal_bits("random", random_options());
   int updates = 0, dispatches = 0;
   for (const StepRecord& s : r.steps) {
@@ -91,6 +92,7 @@ TEST_F(GraphRuns, DispatchStepsOfOneDistanceAreAlike) {
 }
 
 TEST_F(GraphRuns, DegradedLayersReplay) {
+  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
   OptionMap options = random_options();
   options["degraded"] = .5;
   options["degrade_order"] = int64_t{1};
