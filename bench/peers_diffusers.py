@@ -14,6 +14,7 @@ same noise; rounds are interleaved, the median counts.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
@@ -29,6 +30,7 @@ import torch
 import flashomni
 
 BACKENDS = ["native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "_flash_3", "flex", "sage"]
+WARM_STEPS = 2
 # (height, width) of FLUX pictures and (frames, height, width) of videos, by tokens.
 SIZES = {
     ("flux", "4.6k"): (1024, 1024),
@@ -115,6 +117,45 @@ def denoise(case, steps, device, end_step=lambda: None):
     return x.float().cpu(), time.perf_counter() - start
 
 
+@contextlib.contextmanager
+def in_place_of_sdpa(attention):
+    """attention(wanted, query, key, value, **rest) runs where torch's does; `wanted` is torch's."""
+    functional, wanted = torch.nn.functional, torch.nn.functional.scaled_dot_product_attention
+
+    def call(query, key, value, **rest):
+        return attention(wanted, query, key, value, **rest)
+
+    functional.scaled_dot_product_attention = call
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = wanted
+
+
+class Flex:
+    """FlexAttention, compiled: dense, or with the same number of random blocks of 128 left out of every row."""
+
+    def __init__(self, skipped):
+        from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+        self.BlockMask, self.skipped, self.masks = BlockMask, skipped, {}
+        self.call = torch.compile(flex_attention, dynamic=False)
+
+    def mask(self, query):
+        heads, tokens = query.shape[1:3]
+        if (heads, tokens) not in self.masks:
+            blocks = -(-tokens // 128)
+            kept = round((1 - self.skipped) * blocks)
+            order = torch.rand(1, heads, blocks, blocks, device=query.device).argsort(-1).to(torch.int32)
+            count = torch.full(order.shape[:-1], kept, dtype=torch.int32, device=query.device)
+            self.masks[heads, tokens] = self.BlockMask.from_kv_blocks(
+                torch.zeros_like(count), order, count, order, BLOCK_SIZE=128, seq_lengths=(tokens, tokens))
+        return self.masks[heads, tokens]
+
+    def __call__(self, query, key, value, sparse):
+        return self.call(query, key, value, block_mask=self.mask(query) if sparse else None)
+
+
 def psnr(x, wanted):
     error = (x - wanted).pow(2).mean().item()
     return math.inf if error == 0 else 10 * math.log10((wanted.max() - wanted.min()).item() ** 2 / error)
@@ -135,6 +176,7 @@ class Contestants:
         self.case, self.args = case, args
         self.skipped = {}
         self.found = {}
+        self.flexes = {}
         for backend in args.backends if args.device == "cuda" else BACKENDS[:1]:
             self.offer(f"diffusers {backend}", lambda b=backend: self.dense(b))
         schedule = {"schedule_steps": 0, "warmup": 1, "interval": args.interval}
@@ -147,6 +189,8 @@ class Contestants:
         self.offer("diffusers TaylorSeer", self.taylorseer)
         self.offer("cache-dit TaylorSeer", self.cache_dit)
         self.offer("SageAttention (PyPI)", self.sage)
+        self.offer("FlexAttention compiled", lambda: self.flex(0))
+        self.offer(f"FlexAttention compiled {args.sparsity:.2f}", lambda: self.flex(args.sparsity / dispatches))
         try:
             __import__("sparsevideo")
             self.skipped["sparsevideo"] = "installed; this script has no recipe for it"
@@ -156,7 +200,7 @@ class Contestants:
 
     def offer(self, name, run):
         """Tries it with few steps: that warms it up and shows what this machine does not have."""
-        self.steps = 2
+        self.steps = WARM_STEPS
         try:
             run()
         except Exception as error:  # whatever a peer's import or kernel throws is its reason
@@ -187,6 +231,10 @@ class Contestants:
         finally:
             handle.remove()
 
+    def computed(self, step):
+        """Whether `random` with our schedule computes this step whole."""
+        return step < 2 or (step - 1) % self.args.interval == 0 or step == self.steps - 1
+
     def taylorseer(self):
         config = diffusers.TaylorSeerCacheConfig(cache_interval=self.args.interval, disable_cache_before_step=2)
         self.case.model.enable_cache(config)
@@ -200,7 +248,7 @@ class Contestants:
         """Its TaylorSeer on our schedule: the same steps computed whole, the first block in every step."""
         import cache_dit
 
-        computed = [int(i < 2 or (i - 1) % self.args.interval == 0 or i == self.steps - 1) for i in range(self.steps)]
+        computed = [int(self.computed(i)) for i in range(self.steps)]
         cache = cache_dit.DBCacheConfig(
             Fn_compute_blocks=1, max_warmup_steps=2, num_inference_steps=self.steps,
             steps_computation_mask=computed, steps_computation_policy="static",
@@ -220,24 +268,43 @@ class Contestants:
 
         if self.args.device != "cuda":
             raise RuntimeError("needs a GPU")
-        functional, wanted = torch.nn.functional, torch.nn.functional.scaled_dot_product_attention
         taken = 0
 
-        def attention(query, key, value, attn_mask=None, **rest):
+        def attention(wanted, query, key, value, attn_mask=None, **rest):
             if attn_mask is not None or query.shape[-1] not in (64, 96, 128):
                 return wanted(query, key, value, attn_mask=attn_mask, **rest)
             nonlocal taken
             taken += 1
             return sageattn(query, key, value, is_causal=rest.get("is_causal", False))
 
-        functional.scaled_dot_product_attention = attention
-        try:
+        with in_place_of_sdpa(attention):
             x, seconds = self.denoise()
-        finally:
-            functional.scaled_dot_product_attention = wanted
         if not taken:
             raise RuntimeError("takes no masks, and every attention of this model has one")
         return x, seconds, None
+
+    def flex(self, skipped):
+        """FlexAttention in torch's place, as `flex_attention` under torch.compile; Dispatch steps leave out
+        this share of the pairs, and nothing else is saved."""
+        if self.args.device != "cuda":
+            raise RuntimeError("needs a GPU")
+        flex = self.flexes.setdefault(skipped, Flex(skipped))
+        step = 0
+
+        def attention(wanted, query, key, value, attn_mask=None, **rest):
+            sparse = skipped > 0 and not self.computed(step)
+            if self.steps == WARM_STEPS:
+                if attn_mask is not None and not bool(attn_mask.all()):
+                    raise RuntimeError("a mask that leaves tokens out")
+                sparse = skipped > 0 and step == 0  # both forms are compiled before time counts
+            return flex(query, key, value, sparse)
+
+        def next_step():
+            nonlocal step
+            step += 1
+
+        with in_place_of_sdpa(attention):
+            return *self.denoise(next_step), None
 
 
 def main():

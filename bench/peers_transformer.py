@@ -8,11 +8,18 @@ diffusers writes them (modulations per block from the timestep embedding, QK-nor
 and under torch.compile. Needs torch only.
 
     bench/peers_transformer.py --model flux.1-dev --width 2048 --height 2048 --json out.json
+
+With --flashomni PROGRAM also, in turns with those: the parts of a step one by one (attention by cuDNN,
+every linear layer by cuBLAS), whose sum no step can beat that uses them, and a dense step of PROGRAM.
 """
 import argparse
 import json
+import pathlib
+import re
 import statistics
+import subprocess
 import sys
+import tempfile
 
 import torch
 import torch.nn.functional as F
@@ -178,6 +185,74 @@ def time_steps(model, inputs, steps):
     return milliseconds
 
 
+@torch.no_grad()
+def time_parts(model, inputs, repeats):
+    """Milliseconds and calls a step of each part of different shape: {name: (ms of one call, calls)}."""
+    doubles, singles = len(model.doubles), len(model.singles)
+    latents, text = inputs[0].shape[1], inputs[1].shape[1]
+    tokens = latents + text
+    q, k, v = (torch.randn(1, HEADS, tokens, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    found = {"attention": (lambda: F.scaled_dot_product_attention(q, k, v), doubles + singles)}
+    for rows in (latents, text):
+        for features, outputs, calls in ((1, 3, doubles), (1, 1, doubles), (1, 4, doubles), (4, 1, doubles)):
+            found |= linear_part(rows, features, outputs, calls)
+    for features, outputs, calls in ((1, 7, singles), (5, 1, singles)):
+        found |= linear_part(tokens, features, outputs, calls)
+    out = {}
+    for name, (call, calls) in found.items():
+        for _ in range(2):
+            call()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(repeats):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        out[name] = (begin.elapsed_time(end) / repeats, calls)
+    return out
+
+
+def linear_part(rows, features, outputs, calls):
+    """One linear layer with bias; features and outputs are multiples of the width."""
+    make = {"device": "cuda", "dtype": torch.bfloat16}
+    x, bias = torch.randn(rows, features * WIDTH, **make), torch.randn(outputs * WIDTH, **make)
+    weight = torch.randn(outputs * WIDTH, features * WIDTH, **make) * (features * WIDTH)**-0.5
+    return {f"linear {rows} x {features * WIDTH} x {outputs * WIDTH}": (lambda: F.linear(x, weight, bias), calls)}
+
+
+def flashomni_step(args):
+    """Milliseconds of dense steps of the program, as its own bench takes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "bench.json"
+        command = [args.flashomni, "bench", "e2e", "--random-weights", "--device", "cuda", "--model", args.model,
+                   "--width", args.width, "--height", args.height, "--frames", args.frames, "--steps", 4,
+                   "--repeats", 1, "--warmup", 1, "--interval", 2, "--pattern", "s_s", "--trajectory-sparsity", 0.1,
+                   "--profiled-steps", 0, "--quiet", "--json", path]
+        if args.layers:
+            command += ["--layers", args.layers]
+        subprocess.run([str(c) for c in command], check=True)
+        document = json.loads(path.read_text())
+    [step] = [r for r in document["rows"] if r["op"] == "full step" and r["pattern"] == "dense"]
+    return document, step["ms_median"]
+
+
+def ours_beside_parts(args, model, inputs):
+    """The program's dense step and the sum of a step's parts, in turns."""
+    torch.cuda.empty_cache()
+    parts, steps = [], []
+    for _ in range(args.rounds):
+        parts.append(time_parts(model, inputs, 5))
+        torch.cuda.empty_cache()
+        document, ms = flashomni_step(args)
+        steps.append(ms)
+    sums = [sum(ms * calls for ms, calls in p.values()) for p in parts]
+    step, ceiling = statistics.median(steps), statistics.median(sums)
+    print(f"parts alone: {ceiling:.1f} ms a step ({min(sums):.1f} to {max(sums):.1f}); flashomni {document['commit']}: "
+          f"{step:.1f} ms ({min(steps):.1f} to {max(steps):.1f}), {100 * ceiling / step:.1f} % of that rate", flush=True)
+    return {"parts": parts, "parts_ms": sums, "flashomni_commit": document["commit"], "flashomni_ms": steps,
+            "share_of_ceiling": ceiling / step}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=MODELS, default="flux.1-dev")
@@ -186,6 +261,8 @@ def main():
     parser.add_argument("--frames", type=int, default=1)
     parser.add_argument("--layers", type=int, default=0, help="blocks of each kind; 0: all")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--flashomni", help="the program; also times the parts of a step")
+    parser.add_argument("--rounds", type=int, default=2, help="of parts and program")
     parser.add_argument("--json")
     args = parser.parse_args()
     model, inputs = build(args)
@@ -202,12 +279,15 @@ def main():
             print(f"{args.model} {inputs[0].shape[1] + inputs[1].shape[1]} tokens, {way}: "
                   f"{statistics.median(ms):.1f} ms a step "
                   f"({min(ms):.1f} to {max(ms):.1f})", flush=True)
+        beside = ours_beside_parts(args, model, inputs) if args.flashomni else {}
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
-            json.dump({"command": " ".join(["bench/peers_transformer.py", *sys.argv[1:]]),
+            # Folders of the machine that it ran on say nothing to others.
+            words = [re.sub(r"^/.*/", "", word) for word in sys.argv[1:]]
+            json.dump({"command": " ".join(["bench/peers_transformer.py", *words]),
                        "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
                        "device": torch.cuda.get_device_name(),
-                       "tokens": inputs[0].shape[1] + inputs[1].shape[1], "rows": rows}, f, indent=1)
+                       "tokens": inputs[0].shape[1] + inputs[1].shape[1], "rows": rows} | beside, f, indent=1)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What blocks that do not end where tiles do cost: `tile_masks.py` prints two tables.
 
-A tile of tokens is no multiple of a block at the edges of most videos. Our blocks run on over the
-end of a tile and see what any of their tiles sees; blocks of their own length would end with it and
-leave the rest of the block empty. The first table compares both for sliding tiles (the strategy
-`sta`), the second what the bands of `svg1` cover in one order of tiles and in one order for each of
+A tile of tokens is no multiple of a block at the edges of most videos. Blocks of one size run on
+over the end of a tile and see what any of their tiles sees; ragged blocks end with it. The first
+table compares both for sliding tiles (the strategy `sta`), the second what the bands of `svg1` cover in one order of tiles and in one order for each of
 its two classes of heads. Both follow from the grid alone: nothing is measured.
 """
 
@@ -21,6 +20,7 @@ VIDEOS = {  # grids of tokens: frames, rows, columns
     "HunyuanVideo 768p, 117 frames": (30, 48, 80),
 }
 TILES = (((6, 8, 8), (3, 3, 3), 128), ((4, 4, 4), (5, 5, 5), 64))  # tile, window, tokens of a block
+GPU_KEYS = 64  # keys that the GPU's kernel multiplies at a time
 BAND_BLOCK = 128
 BAND_TILES = ((1, 128), (2, 64), (4, 32), (8, 16))  # frames and places
 
@@ -46,8 +46,9 @@ def near(count, window):
 
 
 def sliding_tiles(grid, tile, window, block):
-    """Shares of all token pairs: (seen, computed now, computed with blocks of their own length,
-    rows that these would add)."""
+    """Shares of all token pairs: (seen by tiles, which is what ragged blocks compute on a CPU;
+    computed with blocks of one size; computed with ragged blocks on a GPU, whose kernel takes whole
+    blocks of queries and so many keys at a time)."""
     counts = [math.ceil(g / t) for g, t in zip(grid, tile)]
     seen = np.ones((1, 1), bool)
     for count, wide in zip(counts, window):
@@ -62,11 +63,12 @@ def sliding_tiles(grid, tile, window, block):
     holds[blocks, number] = 1
     kept = (holds @ seen.astype(np.float32) @ holds.T) > 0
     lengths = np.bincount(blocks)
-    now = (lengths[:, None] * lengths * kept).sum()
-    padded = np.ceil(sizes / block) * block
-    ragged = (padded[:, None] * padded * seen).sum()
+    whole = (lengths[:, None] * lengths * kept).sum()
+    queries = np.ceil(sizes / block) * block
+    keys = sizes // block * block + np.ceil(sizes % block / GPU_KEYS) * GPU_KEYS
+    on_gpu = (queries[:, None] * keys * seen).sum()
     every = float(tokens) ** 2
-    return pairs.sum() / every, now / every, ragged / every, padded.sum() / tokens - 1
+    return pairs.sum() / every, whole / every, on_gpu / every
 
 
 def band_share(position, band):
@@ -110,11 +112,11 @@ def main():
     rows = []
     for name, grid in VIDEOS.items():
         for tile, window, block in TILES:
-            seen, now, ragged, extra = sliding_tiles(grid, tile, window, block)
+            seen, whole, on_gpu = sliding_tiles(grid, tile, window, block)
             rows.append([name, "x".join(map(str, grid)), "x".join(map(str, tile)), str(block),
-                         percent(seen), percent(now), percent(ragged), percent(extra)])
-    table(["video", "grid", "tile", "block", "pairs seen", "computed now", "own lengths",
-           "rows more"], rows)
+                         percent(whole), percent(seen), percent(on_gpu)])
+    table(["video", "grid", "tile", "block", "blocks of one size", "ragged, CPU", "ragged, GPU"],
+          rows)
     rows = []
     for name, grid in VIDEOS.items():
         own, tiled = bands(grid, 0.3)

@@ -102,7 +102,8 @@ Result<std::shared_ptr<DeviceSymbols>> place(World& w, const SparseSymbols& symb
   auto out = std::make_shared<DeviceSymbols>();
   const SymbolGeometry& g = symbols.geometry();
   FO_ASSIGN_OR_RETURN(out->memory, w.backend.allocate(symbols.c_words().size_bytes() +
-                                                      symbols.s_words().size_bytes()));
+                                                      symbols.s_words().size_bytes() +
+                                                      symbols.starts().size_bytes()));
   out->view.geometry = g;
   out->view.c = static_cast<uint64_t*>(out->memory->data());
   out->view.s = out->view.c + g.total_c_words();
@@ -110,6 +111,12 @@ Result<std::shared_ptr<DeviceSymbols>> place(World& w, const SparseSymbols& symb
                                       symbols.c_words().size_bytes()));
   FO_RETURN_IF_ERROR(w.backend.upload(w.exec, out->view.s, symbols.s_words().data(),
                                       symbols.s_words().size_bytes()));
+  if (g.ragged()) {
+    auto* starts = reinterpret_cast<int32_t*>(out->view.s + g.total_s_words());
+    FO_RETURN_IF_ERROR(
+        w.backend.upload(w.exec, starts, symbols.starts().data(), symbols.starts().size_bytes()));
+    out->view.starts = starts;
+  }
   FO_ASSIGN_OR_RETURN(out->plan_memory, w.backend.allocate(w.backend.plan_bytes(g)));
   out->plan = {out->plan_memory->data(), out->plan_memory->bytes()};
   FO_RETURN_IF_ERROR(w.backend.plan(w.exec, {out->view, out->plan}));

@@ -16,19 +16,23 @@
 #include "tools/table.h"
 #include "tools/trials.h"
 #include "tools/tune_axes.h"
+#include "tools/tune_home_in.h"
+#include "tools/tune_split.h"
+#include "tools/tune_ways.h"
 
 namespace flashomni::tools {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kPsnrTolerance = 1;  // dB that held-out prompts may fall short
-constexpr double kSsimTolerance = 0.01;
-constexpr double kSecondsTolerance = 0.1;  // share
-constexpr double kHopelessTime = 1.25;     // of the dense run: slower than that gains nothing
-constexpr int kLooks = 2;                  // at the held-out prompts
+constexpr double kHopelessTime = 1.25;  // of the dense run: slower than that gains nothing
+constexpr int kLooks = 3;               // at the held-out prompts
+constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of their difficulty
+constexpr size_t kRecentRuns = 8;       // what the next run will take is judged by these
+constexpr double kMostKept = 0.3;       // of the time, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
+constexpr int kPresetSteps = 50;  // what warm-up and interval are for where nothing else is said
 
 struct Flags {
   std::optional<double> psnr, ssim, seconds, margin, minutes;
@@ -53,7 +57,7 @@ Result<TuneGoal> goal_of(const Flags& f) {
   }
   if (f.ssim && *f.ssim > 1) return invalid_argument("--target-ssim is above 1");
   TuneGoal goal{f.psnr, f.ssim, f.seconds, 0};
-  goal.margin = f.margin.value_or(f.psnr ? 0.5 : (f.ssim ? 0.002 : 0));
+  goal.margin = f.margin.value_or(0);
   return goal;
 }
 
@@ -63,19 +67,22 @@ std::string goal_text(const TuneGoal& goal) {
   return "at most " + fixed(*goal.seconds, 2) + " s a picture";
 }
 
-// The prompts of the search and those of the check.
+// The prompts of the search and those of the check. How they were parted: by the user's file, by
+// difficulty, or, of a few, in their order.
 struct Prompts {
   std::vector<std::string> search, held_out;
+  std::string split;
+  bool by_difficulty = false;  // `search` holds all of them until the probe has run
 };
 
-// Without a file of held-out prompts, the second half of the list is held out.
-Result<Prompts> split_prompts(const Flags& f) {
+Result<Prompts> read_all_prompts(const Flags& f) {
   FO_ASSIGN_OR_RETURN(const std::vector<std::string> all, f.prompts.read());
   Prompts out;
+  out.search = all;
   if (!f.held_out.empty()) {
-    out.search = all;
     FO_RETURN_IF_ERROR(read_prompts(f.held_out, out.held_out));
     if (out.held_out.empty()) return invalid_argument(f.held_out + " holds no prompt");
+    out.split = "a file of held-out prompts";
     return out;
   }
   if (all.size() < 2) {
@@ -83,27 +90,35 @@ Result<Prompts> split_prompts(const Flags& f) {
         "one prompt, wanted two or more (half of them check the result) or "
         "--held-out FILE");
   }
+  out.by_difficulty = all.size() >= kLeastToSplit;
+  if (out.by_difficulty) return out;
   const size_t half = (all.size() + 1) / 2;
-  out.search.assign(all.begin(), all.begin() + ptrdiff_t(half));
   out.held_out.assign(all.begin() + ptrdiff_t(half), all.end());
+  out.search.resize(half);
+  out.split = "in their order, too few to be parted by difficulty";
   return out;
 }
 
+// A look at the held-out prompts.
 struct Check {
-  TuneCandidate measured;  // on the held-out prompts
-  double missed = 0;       // how far from the goal, margin aside; at most 0: reached
-  bool hit = false;        // within the tolerance
+  TuneCandidate measured;
+  double margin = 0;  // with which the candidate was chosen
+  double missed = 0;  // how far from the goal, the user's margin aside; at most 0: reached
+  bool hit = false;   // within the tolerance, on either side
 };
 
 class Tuner {
  public:
-  Tuner(const Flags& flags, const TuneGoal& goal, const Prompts& prompts, StrategyInfo info,
-        std::string family, Trials& trials)
+  // For a model of so many layers, in runs of so many steps.
+  Tuner(const Flags& flags, const TuneGoal& goal, Prompts prompts, StrategyInfo info,
+        std::string family, int layers, int steps, Trials& trials)
       : flags_(flags),
         goal_(goal),
-        prompts_(prompts),
+        prompts_(std::move(prompts)),
         info_(std::move(info)),
         family_(std::move(family)),
+        layers_(layers),
+        steps_(steps),
         trials_(trials),
         start_(Clock::now()) {}
 
@@ -119,17 +134,28 @@ class Tuner {
   // Settles what is searched, and refuses what is wrong with it before anything runs.
   Status prepare() {
     problem_.goal = goal_;
-    problem_.prompts = prompts_.search.size();
     problem_.coarse = flags_.coarse.value_or(16);
     StrategyChoice given;
     for (const std::string& s : flags_.settings) FO_RETURN_IF_ERROR(set_option(given, s));
-    problem_.axes = default_axes(info_, given.options);
+    // Schedules in steps of these runs, unless a part of them is the user's.
+    bool in_steps = true;
+    for (const char* name : {"schedule_steps", "warmup", "interval", "extra_updates"}) {
+      in_steps = in_steps && !given.options.contains(name);
+    }
+    problem_.axes = default_axes(info_, given.options, in_steps ? steps_ : kPresetSteps);
     for (const std::string& text : flags_.axes) {
       FO_RETURN_IF_ERROR(set_axis(info_, text, problem_.axes));
     }
+    if (problem_.axes.empty()) {
+      return invalid_argument("strategy " + info_.name +
+                              " has nothing to tune here, wanted --axis");
+    }
+    if (in_steps) base_ = in_run_steps(info_, {}, steps_);
     for (const std::string& name : info_.presets) {
       const Result<OptionMap> preset = strategy_preset(info_.name, name, family_);
-      if (preset.ok()) problem_.starts.emplace_back("preset " + name, *preset);
+      if (!preset.ok()) continue;
+      problem_.starts.emplace_back("preset " + name,
+                                   in_steps ? in_run_steps(info_, *preset, steps_) : *preset);
     }
     for (const auto& [name, options] : problem_.starts) {
       // What a preset sets beside the axes (block sizes) holds for all.
@@ -140,16 +166,33 @@ class Tuner {
         FO_RETURN_IF_ERROR(choice_of(complete({{axis.option, value}})).status());
       }
     }
+    if (in_steps) {
+      knob_ = schedule_knob(info_, given.options, steps_, layers_,
+                            [this](const OptionMap& options) -> Result<OptionMap> {
+                              FO_ASSIGN_OR_RETURN(const StrategyChoice choice,
+                                                  choice_of(complete(options)));
+                              return choice.options;
+                            });
+    }
+    problem_.between = [this](const OptionMap& from, const OptionMap& to, double fraction) {
+      return between(from, to, fraction, knob_);
+    };
     return ok_status();
   }
 
   Status run() {
+    if (prompts_.by_difficulty) FO_RETURN_IF_ERROR(split());
+    problem_.prompts = prompts_.search.size();
     problem_.measure = [this](const OptionMap& options, size_t prompt) {
       return measure(
           options, prompts_.search[prompt],
           "search " + std::to_string(prompt + 1) + "/" + std::to_string(prompts_.search.size()));
     };
-    problem_.out_of_time = [this] { return elapsed() + check_seconds() > budget(); };
+    problem_.out_of_time = [this](size_t more) {
+      // On a slow machine homing in gets its share, not all of the time.
+      const double kept = std::min(seconds_of(more), kMostKept * budget());
+      return elapsed() + seconds_of(1) + kept + check_seconds() > budget();
+    };
     FO_ASSIGN_OR_RETURN(outcome_, tune_search(problem_));
     if (outcome_.ranking.empty()) {
       return unsupported("no settings were measured in " + fixed(budget() / 60, 1) +
@@ -158,6 +201,7 @@ class Tuner {
     return check();
   }
 
+  const Prompts& prompts() const { return prompts_; }
   bool reached() const { return chosen_.has_value(); }
   const Check* last_check() const { return checks_.empty() ? nullptr : &checks_.back(); }
   const TuneCandidate& best() const { return outcome_.candidates[outcome_.ranking.front()]; }
@@ -178,26 +222,77 @@ class Tuner {
     return out;
   }
 
-  // Time that the check on the held-out prompts will take, by the runs so far.
-  double check_seconds() const {
-    double dense = 0, sparse = 0;
-    int dense_runs = 0, sparse_runs = 0;
-    for (const Trial& t : trials_.all()) {
-      (t.key == kDenseKey ? dense : sparse) += t.figures.seconds;
-      ++(t.key == kDenseKey ? dense_runs : sparse_runs);
+  // Halves that are alike in difficulty, by one setting's quality on all prompts: the last preset
+  // or what is in the middle of all axes. It has seen the held-out prompts and is not chosen.
+  Status split() {
+    OptionMap probe;
+    for (const TuneAxis& axis : problem_.axes) {
+      probe[axis.option] =
+          problem_.starts.empty() ? axis.values[axis.values.size() / 2] : axis.values.front();
+      if (problem_.starts.empty()) continue;
+      const OptionMap& preset = problem_.starts.back().second;
+      const auto it = preset.find(axis.option);
+      if (it != preset.end()) probe[axis.option] = it->second;
     }
-    const double each =
-        (dense_runs ? dense / dense_runs : 0) + (sparse_runs ? sparse / sparse_runs : 0);
-    return each * double(prompts_.held_out.size());
+    if (problem_.starts.empty()) problem_.starts.emplace_back("probe", probe);
+    const std::vector<std::string> all = prompts_.search;
+    std::vector<double> quality;
+    for (size_t p = 0; p < all.size(); ++p) {
+      FO_ASSIGN_OR_RETURN(
+          const std::optional<TuneSample> sample,
+          measure(probe, all[p],
+                  "probe " + std::to_string(p + 1) + "/" + std::to_string(all.size()),
+                  /*to_the_end=*/true));
+      probe_.samples.push_back(*sample);
+      quality.push_back(goal_.ssim ? sample->ssim : sample->psnr_db);
+    }
+    const PromptSplit parts = split_by_difficulty(quality);
+    prompts_.search.clear();
+    for (const size_t i : parts.search) prompts_.search.push_back(all[i]);
+    for (const size_t i : parts.held_out) prompts_.held_out.push_back(all[i]);
+    prompts_.split = "by difficulty: neighbours in the probe's quality, one to each half";
+    probe_.options = probe;
+    probe_.origin = problem_.starts.back().first;
+    problem_.barred = probe;
+    return ok_status();
+  }
+
+  // Time that so many runs of sparse settings will take, by the latest ones.
+  double seconds_of(size_t runs) const {
+    double seconds = 0;
+    size_t counted = 0;
+    for (auto t = trials_.all().rbegin(); t != trials_.all().rend() && counted < kRecentRuns; ++t) {
+      if (t->key == kDenseKey) continue;
+      seconds += t->figures.seconds;
+      ++counted;
+    }
+    return counted ? seconds / double(counted) * double(runs) : 0;
+  }
+
+  // Time that one look at the held-out prompts will take.
+  double check_seconds() const {
+    const uint64_t seed = flags_.picture.seed.value_or(0);
+    double dense = 0;
+    size_t dense_runs = 0, missing = 0;
+    for (const Trial& t : trials_.all()) {
+      if (t.key != kDenseKey) continue;
+      dense += t.figures.seconds;
+      ++dense_runs;
+    }
+    for (const std::string& p : prompts_.held_out) {
+      missing += trials_.find(kDenseKey, {p, seed}) ? 0 : 1;
+    }
+    return (dense_runs ? dense / double(dense_runs) : 0) * double(missing) +
+           seconds_of(prompts_.held_out.size());
   }
 
   Result<std::optional<TuneSample>> measure(const OptionMap& options, const std::string& prompt,
-                                            const std::string& label) {
+                                            const std::string& label, bool to_the_end = false) {
     FO_ASSIGN_OR_RETURN(const StrategyChoice choice, choice_of(complete(options)));
     const TrialPoint point{prompt, flags_.picture.seed.value_or(0)};
     FO_ASSIGN_OR_RETURN(const Trial* dense, trials_.run_dense(point, label + ": dense"));
     // Slower than dense in the middle of the run already: it will not be faster at its end.
-    const bool by_time = flags_.cost == "seconds" || goal_.seconds;
+    const bool by_time = !to_the_end && (flags_.cost == "seconds" || goal_.seconds);
     const double limit = by_time ? kHopelessTime * dense->figures.seconds : 1e300;
     double spent = 0;
     FO_ASSIGN_OR_RETURN(const Trial* t,
@@ -213,24 +308,18 @@ class Tuner {
                                           : f.seconds / std::max(1e-9, f.dense_seconds)});
   }
 
-  // The best candidate on the held-out prompts. Where it falls short by more than the tolerance,
-  // the best one with that much more margin gets a second look.
+  // The best candidate on the held-out prompts. Where it is off by more than the tolerance, to
+  // either side, the search homes in again with a goal that makes up for that, and its new best
+  // gets a look; the last look is the result, whether it is the luckiest or not.
   Status check() {
-    TuneGoal goal = goal_;
     TuneGoal plain = goal_;
     plain.margin = 0;
     for (int look = 0; look < kLooks; ++look) {
-      std::optional<size_t> pick;
-      for (const size_t i : outcome_.ranking) {
-        const TuneSample m = outcome_.candidates[i].mean();
-        if (violation(goal, m) > 0) continue;
-        if (!pick || objective(goal, m) < objective(goal, outcome_.candidates[*pick].mean())) {
-          pick = i;
-        }
-      }
-      if (!pick) break;
-      const TuneCandidate& candidate = outcome_.candidates[*pick];
-      Check c{{candidate.options, candidate.origin, {}, false}};
+      const size_t pick = outcome_.ranking.front();
+      const TuneCandidate& candidate = outcome_.candidates[pick];
+      if (violation(problem_.goal, candidate.mean()) > 0) break;
+      if (chosen_ && *chosen_ == pick) break;
+      Check c{{candidate.options, candidate.origin, {}, false, false}, problem_.goal.margin};
       for (size_t p = 0; p < prompts_.held_out.size(); ++p) {
         FO_ASSIGN_OR_RETURN(const std::optional<TuneSample> sample,
                             measure(candidate.options, prompts_.held_out[p],
@@ -243,26 +332,27 @@ class Tuner {
       }
       if (c.measured.samples.empty()) break;
       c.missed = violation(plain, c.measured.mean());
-      const double tolerance = goal.psnr_db ? kPsnrTolerance
-                               : goal.ssim  ? kSsimTolerance
-                                            : kSecondsTolerance * *goal.seconds;
-      c.hit = c.missed <= tolerance;
+      c.hit = std::abs(c.missed) <= tolerance(goal_);
       chosen_ = pick;
-      goal.margin = std::max(goal.margin, goal_.margin + c.missed);
+      problem_.goal.margin += c.missed + goal_.margin;
       checks_.push_back(std::move(c));
-      if (checks_.back().hit) break;
+      if (checks_.back().hit || problem_.out_of_time(prompts_.search.size())) break;
+      FO_RETURN_IF_ERROR(tune_home_in(problem_, outcome_));
     }
     return ok_status();
   }
 
   const Flags& flags_;
   const TuneGoal goal_;
-  const Prompts& prompts_;
+  Prompts prompts_;
   const StrategyInfo info_;
   const std::string family_;
+  const int layers_, steps_;
   Trials& trials_;
   const Clock::time_point start_;
   OptionMap base_;
+  ScheduleKnob knob_;
+  TuneCandidate probe_;  // on all prompts
   TuneProblem problem_;
   TuneOutcome outcome_;
   std::optional<size_t> chosen_;  // that reached the goal on the search's prompts
@@ -273,7 +363,8 @@ nlohmann::json candidate_json(const TuneCandidate& c) {
   nlohmann::json out = {{"options", nlohmann::json::object()},
                         {"origin", c.origin},
                         {"prompts", c.samples.size()},
-                        {"given_up", c.hopeless}};
+                        {"given_up", c.hopeless},
+                        {"barred", c.barred}};
   for (const auto& [name, value] : c.options) out["options"][name] = flashomni::to_json(value);
   if (c.samples.empty()) return out;
   const TuneSample m = c.mean();
@@ -293,24 +384,29 @@ nlohmann::json Tuner::evidence() const {
                         {"cost", flags_.cost},
                         {"strategy", info_.name},
                         {"reached", reached()},
+                        {"tolerance", tolerance(goal_)},
+                        {"within_tolerance", !checks_.empty() && checks_.back().hit},
                         {"seconds", elapsed()},
                         {"out_of_time", outcome_.out_of_time},
                         {"runs", outcome_.measurements},
                         {"model_evaluations", trials_.steps_run()},
+                        {"split", prompts_.split},
                         {"prompts", prompts_.search},
                         {"held_out_prompts", prompts_.held_out},
                         {"axes", nlohmann::json::object()},
                         {"checks", nlohmann::json::array()},
                         {"candidates", nlohmann::json::array()},
                         {"ranking", outcome_.ranking}};
+  if (!probe_.samples.empty()) doc["probe"] = candidate_json(probe_);
   for (const TuneAxis& axis : problem_.axes) {
     for (const OptionValue& v : axis.values)
       doc["axes"][axis.option].push_back(flashomni::to_json(v));
   }
   for (const Check& c : checks_) {
     doc["checks"].push_back(candidate_json(c.measured));
+    doc["checks"].back()["margin"] = c.margin;
     doc["checks"].back()["missed_by"] = c.missed;
-    doc["checks"].back()["hit"] = c.hit;
+    doc["checks"].back()["within_tolerance"] = c.hit;
   }
   for (const TuneCandidate& c : outcome_.candidates) {
     doc["candidates"].push_back(candidate_json(c));
@@ -342,7 +438,7 @@ std::string evidence_path(const std::string& out) {
 
 Status tune(const Flags& flags, const std::string& command) {
   FO_ASSIGN_OR_RETURN(const TuneGoal goal, goal_of(flags));
-  FO_ASSIGN_OR_RETURN(const Prompts prompts, split_prompts(flags));
+  FO_ASSIGN_OR_RETURN(const Prompts prompts, read_all_prompts(flags));
   if (flags.strategy == "dense") return invalid_argument("strategy is dense, it has no options");
   const Result<StrategyInfo> info = find_strategy(flags.strategy);
   if (!info.ok()) return invalid_argument(info.status().message());
@@ -362,11 +458,12 @@ Status tune(const Flags& flags, const std::string& command) {
   Progress progress(flags.output.quiet);
   const std::string folder = flags.work_dir.empty() ? flags.out + ".runs" : flags.work_dir;
   FO_ASSIGN_OR_RETURN(Trials trials, Trials::open(runtime, progress, folder, base));
-  Tuner tuner(flags, goal, prompts, *info, runtime.pipeline->defaults().family, trials);
-  FO_RETURN_IF_ERROR(tuner.prepare());
   TextToImageRequest warm = base;
   warm.steps = std::min(warm.steps, kWarmUpSteps);
-  FO_RETURN_IF_ERROR(runtime.pipeline->generate(warm, nullptr).status());
+  FO_ASSIGN_OR_RETURN(const TextToImageResult warmed, runtime.pipeline->generate(warm, nullptr));
+  Tuner tuner(flags, goal, prompts, *info, runtime.pipeline->defaults().family,
+              static_cast<int>(warmed.report.layer_names.size()), base.steps, trials);
+  FO_RETURN_IF_ERROR(tuner.prepare());
   const Status ran = tuner.run();
   if (!ran.ok()) {
     return Status(ran.code(), ran.message() + "; " + std::to_string(trials.all().size()) +
@@ -402,7 +499,9 @@ Status tune(const Flags& flags, const std::string& command) {
     std::printf("held-out prompts: %s dB (+- %s), SSIM %s, %s s: %s\n", fixed(m.psnr_db, 2).c_str(),
                 fixed(check.measured.psnr_error(), 2).c_str(), fixed(m.ssim, 4).c_str(),
                 fixed(m.seconds, 2).c_str(),
-                check.hit ? "the goal holds" : "the goal does NOT hold there");
+                check.hit          ? "within the tolerance"
+                : check.missed > 0 ? "the goal does NOT hold there"
+                                   : "better than asked for, nothing nearer was found");
   }
   return ok_status();
 }
@@ -418,7 +517,7 @@ void add_tune(CLI::App& app, CommandLine& line) {
   add_number(*sub, "--max-seconds", flags->seconds, 0.0,
              "seconds that a picture may take; the best PSNR in that time");
   add_number(*sub, "--margin", flags->margin, 0.0,
-             "on the safe side of the goal (default 0.5 dB, 0.002 SSIM, 0 s)");
+             "on the safe side of the goal, in its unit (default 0)");
   add_number(*sub, "--minutes", flags->minutes, 0.0, "time for all of it (default 15)");
   add_number(*sub, "--coarse", flags->coarse, 1, "settings of the first round (default 16)");
   sub->add_option("--strategy", flags->strategy, "strategy to tune (default flashomni)")
@@ -438,8 +537,9 @@ void add_tune(CLI::App& app, CommandLine& line) {
       ->check(CLI::IsMember({"seconds", "flops"}));
   sub->add_option("prompts", flags->prompts.prompts, "what to draw")->type_name("PROMPT");
   flags->prompts.add_file_to(*sub);
-  sub->add_option("--held-out", flags->held_out,
-                  "file with the prompts of the check (default: the second half of the prompts)")
+  sub->add_option(
+         "--held-out", flags->held_out,
+         "file with the prompts of the check (default: half of the prompts, parted by difficulty)")
       ->type_name("FILE");
   sub->add_option("-o,--out", flags->out, "config file to write (default tuned.json)")
       ->type_name("FILE");

@@ -49,10 +49,12 @@ Status show_symbols(const std::string& path, const SparseSymbols& symbols, int h
                           {"kv_tokens", g.kv_tokens},
                           {"block_q", g.block_q},
                           {"block_kv", g.block_kv},
+                          {"ragged_blocks", g.ragged_blocks},
                           {"num_q_blocks", g.num_q_blocks()},
                           {"num_kv_blocks", g.num_kv_blocks()}}},
                         {"counts", counts_json(symbols.counts())},
                         {"heads", nlohmann::json::array()}};
+  if (g.ragged()) doc["geometry"]["starts"] = symbols.starts();
   Table table({"batch head", "computed rows", "computed pairs", "cached", "skipped"});
   for (int b = 0; b < g.batch; ++b) {
     for (int h = 0; h < g.heads; ++h) {
@@ -66,9 +68,10 @@ Status show_symbols(const std::string& path, const SparseSymbols& symbols, int h
   table.add(counts_row("all", symbols.counts()));
   if (!output.json.empty()) FO_RETURN_IF_ERROR(write_json_file(output.json, doc));
   if (output.quiet) return ok_status();
-  std::printf("%s: batch %d, %d heads, %d x %d tokens in blocks of %d x %d: %d x %d symbols\n",
-              path.c_str(), g.batch, g.heads, g.q_tokens, g.kv_tokens, g.block_q, g.block_kv,
-              g.num_q_blocks(), g.num_kv_blocks());
+  std::printf("%s: batch %d, %d heads, %d x %d tokens in %sblocks of %s%d x %d: %d x %d symbols\n",
+              path.c_str(), g.batch, g.heads, g.q_tokens, g.kv_tokens, g.ragged() ? "ragged " : "",
+              g.ragged() ? "at most " : "", g.block_q, g.block_kv, g.num_q_blocks(),
+              g.num_kv_blocks());
   std::printf("%s\nhead %d ('#' computed, '.' skipped, '-' cached):\n%s", table.text().c_str(),
               head, symbols_ascii(symbols, 0, head).c_str());
   return ok_status();

@@ -12,11 +12,19 @@ namespace {
 
 using Int = int64_t;
 
-// Gentle to aggressive. Warm-ups and intervals are for runs of 50 steps, as in the presets.
-const std::vector<TuneAxis>& known_axes() {
-  static const std::vector<TuneAxis> axes = {
-      {"warmup", {Int{16}, Int{12}, Int{9}, Int{6}, Int{4}}},
-      {"interval", {Int{2}, Int{3}, Int{4}, Int{6}, Int{8}}},
+// Gentle to aggressive, those that matter most first.
+std::vector<TuneAxis> known_axes(int steps) {
+  TuneAxis warmup{"warmup", {}}, interval{"interval", {}};
+  for (const double share : {0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1}) {
+    const OptionValue value = std::max(Int{1}, Int{std::lround(share * steps)});
+    if (warmup.values.empty() || warmup.values.back() != value) warmup.values.push_back(value);
+  }
+  for (const Int value : {2, 3, 4, 5, 6, 8}) {
+    if (value <= std::max(3, steps / 4)) interval.values.emplace_back(value);
+  }
+  return {
+      warmup,
+      interval,
       {"order", {Int{2}, Int{1}, Int{0}}},
       {"tau_q", {0.3, 0.6, 0.8, 0.9, 0.97, 1.0}},
       {"tau_kv", {0.0, 0.05, 0.1, 0.2, 0.35}},
@@ -27,7 +35,6 @@ const std::vector<TuneAxis>& known_axes() {
       {"window", {Int{512}, Int{256}, Int{128}, Int{64}}},
       {"groups", {Int{2}, Int{4}, Int{8}}},
   };
-  return axes;
 }
 
 // Not a trade of quality for speed.
@@ -46,13 +53,15 @@ bool in_range(const OptionInfo& option, const OptionValue& value) {
 
 }  // namespace
 
-std::vector<TuneAxis> default_axes(const StrategyInfo& strategy, const OptionMap& fixed) {
+std::vector<TuneAxis> default_axes(const StrategyInfo& strategy, const OptionMap& fixed,
+                                   int steps) {
   std::vector<TuneAxis> out;
+  const std::vector<TuneAxis> axes = known_axes(steps);
   for (const OptionInfo& option : strategy.options) {
     if (fixed.contains(option.name)) continue;
-    const auto known = std::ranges::find(known_axes(), option.name, &TuneAxis::option);
+    const auto known = std::ranges::find(axes, option.name, &TuneAxis::option);
     TuneAxis axis{option.name, {}};
-    if (known != known_axes().end()) {
+    if (known != axes.end()) {
       // A known name may stand for another type in another strategy.
       if (known->values.front().index() != option.default_value.index()) continue;
       axis.values = known->values;
@@ -66,7 +75,29 @@ std::vector<TuneAxis> default_axes(const StrategyInfo& strategy, const OptionMap
     std::erase_if(axis.values, [&](const OptionValue& v) { return !in_range(option, v); });
     if (axis.values.size() > 1) out.push_back(std::move(axis));
   }
+  std::ranges::stable_sort(out, {}, [&](const TuneAxis& axis) {
+    return std::ranges::find(axes, axis.option, &TuneAxis::option) - axes.begin();
+  });
   return out;
+}
+
+OptionMap in_run_steps(const StrategyInfo& strategy, OptionMap options, int steps) {
+  const auto of = std::ranges::find(strategy.options, "schedule_steps", &OptionInfo::name);
+  if (of == strategy.options.end()) return options;
+  const auto given = options.find("schedule_steps");
+  const auto meant = std::get<Int>(given == options.end() ? of->default_value : given->second);
+  options["schedule_steps"] = Int{steps};
+  if (meant == 0) return options;
+  for (const OptionInfo& option : strategy.options) {
+    // The rules of the strategies' own scaling.
+    const Int least = option.name == "warmup" ? 1 : option.name == "interval" ? 2 : 0;
+    const auto it = options.find(option.name);
+    if (least == 0 || it == options.end()) continue;
+    auto& value = std::get<Int>(it->second);
+    if (value < least) continue;
+    value = std::max(least, Int{std::lround(double(value) * steps / double(meant))});
+  }
+  return options;
 }
 
 Status set_axis(const StrategyInfo& strategy, const std::string& text,

@@ -5,10 +5,12 @@
 //
 // Coarse: presets, gentle to aggressive settings and seeded random ones on one prompt; the half
 // that others beat in quality and cost at once is dropped, the rest goes on with twice the prompts,
-// and so on (successive halving). Prompts differ far more in difficulty than in which options they
-// favour, so a few of them rank options well but say little about the level; the level is judged on
-// all. Fine: steps along one axis at a time from the best, half steps where whole ones fail; a step
-// is given up as soon as its prompts, paired with those of the best, say that it cannot win.
+// and so on (successive halving), and the last two run on all. Prompts differ far more in
+// difficulty than in which options they favour, so a few of them rank options well but say little
+// about the level; the level is judged on all. Fine: steps along one axis at a time from the best,
+// half steps where whole ones fail; a step is given up as soon as its prompts, paired with those of
+// the best, say that it cannot win. Home in (tune_home_in.h): between what reaches the goal and
+// what is cheaper and just misses it.
 #pragma once
 
 #include <functional>
@@ -31,7 +33,7 @@ struct TuneGoal {
   std::optional<double> psnr_db;  // at least, at the least cost
   std::optional<double> ssim;     // at least, at the least cost
   std::optional<double> seconds;  // at most, at the best PSNR
-  double margin = 0;              // in the goal's unit, on the safe side
+  double margin = 0;              // in the goal's unit, on the safe side; negative: the other
 };
 
 struct TuneSample {
@@ -42,10 +44,11 @@ struct TuneSample {
 };
 
 struct TuneCandidate {
-  OptionMap options;                // those of the axes
+  OptionMap options;                // those of the axes, and what lies between two of them
   std::string origin;               // "preset fast", "random", "interval=4 from 3"
   std::vector<TuneSample> samples;  // of the first prompts
   bool hopeless = false;            // given up before its last prompt
+  bool barred = false;              // shows the way, but is not chosen
 
   TuneSample mean() const;    // REQUIRES a sample
   double psnr_error() const;  // standard error of the mean PSNR; 0 below two samples
@@ -54,6 +57,8 @@ struct TuneCandidate {
 // How far a mean is from the goal, at most 0 when it is reached, and what is minimised once it is.
 double violation(const TuneGoal& goal, const TuneSample& mean);
 double objective(const TuneGoal& goal, const TuneSample& mean);
+// How far from the goal is near enough: 1 dB, 0.01 of SSIM, a tenth of the seconds.
+double tolerance(const TuneGoal& goal);
 
 struct TuneProblem {
   TuneGoal goal;
@@ -62,14 +67,22 @@ struct TuneProblem {
   size_t prompts = 1;
   int coarse = 16;  // candidates of the first round
   uint64_t seed = 1;
+  // Options that may be tried but not chosen, as they have been seen where the winner is checked.
+  std::optional<OptionMap> barred;
+  // The options at `fraction` of the way from one set of options to another, nearer to `from` where
+  // there is nothing just there; nothing: no way leads there. Without it nothing is homed in on.
+  std::function<std::optional<OptionMap>(const OptionMap& from, const OptionMap& to,
+                                         double fraction)>
+      between;
   // nothing: the run was not worth finishing. An error ends the search.
   std::function<Result<std::optional<TuneSample>>(const OptionMap&, size_t prompt)> measure;
-  std::function<bool()> out_of_time;  // checked before every measurement
+  // Checked before every measurement: whether there is no time for one and `more` after it.
+  std::function<bool(size_t more)> out_of_time;
 };
 
 struct TuneOutcome {
   std::vector<TuneCandidate> candidates;  // in the order in which they were tried
-  // Measured on all prompts (or on as many as time allowed), best first.
+  // Measured on all prompts (or on as many as time allowed), best first; none is barred.
   std::vector<size_t> ranking;
   bool out_of_time = false;
   size_t measurements = 0;

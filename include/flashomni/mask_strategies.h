@@ -37,6 +37,7 @@ struct DraftOptions {
   double sparsity = 0.75;  // share of vision pairs left out (0.75 for Wan, 0.9 for HunyuanVideo)
   int patch_rows = 8;      // of the token grid; 0: blocks are runs of tokens as they come
   int patch_cols = 16;
+  bool ragged = false;  // every patch is a block, also at the edges, where patches are smaller
   int block_q = 128;
   int block_kv = 128;
   bool protect_text = true;
@@ -50,6 +51,7 @@ struct VsaOptions {
   int tile_frames = 4;    // tokens of one tile along each axis; all 0: runs of tokens as they come
   int tile_rows = 4;
   int tile_cols = 4;
+  bool ragged = false;  // every tile is a block, also at the edges, where tiles are smaller
   int block_q = 64;
   int block_kv = 64;
   bool protect_text = true;

@@ -113,7 +113,9 @@ struct SoftmaxSkipCounts {
 };
 
 // softmax(q k^T * scale) v under symbols. Tiles with S_c = 0 are not touched in `out` (nor `lse`),
-// skipped kv blocks are never read. Without symbols: dense, same arithmetic.
+// skipped kv blocks are never read. Without symbols: dense, same arithmetic. Symbols with ragged
+// blocks are for this operation (without softmax_skip), its plan, pooling and the choice of S_s;
+// GEMM-Q and GEMM-O refuse them.
 struct AttentionParams {
   TensorView q;         // [B, N, H, d]    f32, bf16 or f16, all four alike
   TensorView k;         // [B, Nkv, H, d]
@@ -167,12 +169,13 @@ struct GemmOUpdateParams {
 // Mean over the valid tokens of each block, optionally of x - mean, and the self-similarity gate
 // (strategies: sim_i = |mean unit vector|^2 > theta_sim).
 struct PoolParams {
-  TensorView x;  // [B, N, H, d]
-  int block = 64;
+  TensorView x;     // [B, N, H, d]
+  int block = 64;   // tokens of a block; of ragged blocks the most
   TensorView mean;  // [B, H, d] subtracted from every token first (key smoothing); optional
   TensorView out;   // [B, H, nBlocks, d]
   TensorView gate;  // u8 [B, H, nBlocks], 1 = similar; optional
   float theta_sim = 0.f;
+  const int32_t* starts = nullptr;  // of ragged blocks [nBlocks + 1], see SymbolsView; optional
 };
 
 // Mean over all tokens.

@@ -43,6 +43,9 @@ struct FlashOmniOptions {
   bool smooth_k = false;   // subtract the mean key before pooling
   bool prime = true;       // refresh features in the last dense warm-up steps as well
   ScheduleOptions schedule;
+  // So many of the first Dispatch steps are Updates after all; of a fraction, only the trailing
+  // layers. Finer than warmup and interval, which on short runs are far apart. Scaled as they are.
+  double extra_updates = 0;
 };
 
 // Every query block sees the kv blocks within a token distance (and the text, and its own block).

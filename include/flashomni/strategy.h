@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -127,8 +128,9 @@ struct BuildContext {
   int layer = 0;
   int stream = 0;
   SequenceInfo sequence;
-  TensorView q;             // [B, N, H, d]
-  TensorView k;             // [B, N, H, d]
+  std::span<const int32_t> block_starts;  // in host memory, as the strategy gave them
+  TensorView q;                           // [B, N, H, d]
+  TensorView k;                           // [B, N, H, d]
   TensorView attention;     // [B, N, H, d], this step's dense output; empty when rebuilding
   TensorView previous;      // [B, N, H, d], the output at the last refresh; empty before the second
   TensorView forecast;      // [B, N, H, d], what the cache forecast for this step, if measured
@@ -163,6 +165,13 @@ class Strategy {
   virtual Result<std::vector<int>> token_order(const SequenceInfo& sequence) const {
     (void)sequence;
     return std::vector<int>{};
+  }
+  // Ragged blocks of this sequence, in tokens as the run keeps them: block i of queries and of keys
+  // holds [starts[i], starts[i + 1]). Wants block_q() == block_kv() and a cache_spec() without
+  // features. Empty: blocks of block_q() and block_kv().
+  virtual Result<std::vector<int32_t>> block_starts(const SequenceInfo& sequence) const {
+    (void)sequence;
+    return std::vector<int32_t>{};
   }
   virtual SkipSpec skip_spec() const { return {}; }
 

@@ -22,13 +22,20 @@ namespace flashomni {
 struct SymbolGeometry {
   int batch = 1;
   int heads = 1;
-  int q_tokens = 0;   // query tokens; the last block may be ragged
-  int kv_tokens = 0;  // key/value tokens; the last block may be ragged
+  int q_tokens = 0;   // query tokens; the last block may be shorter
+  int kv_tokens = 0;  // key/value tokens; the last block may be shorter
   int block_q = 64;
   int block_kv = 64;
+  // Ragged blocks: this many of their own length, 1 to block_q tokens each, the same for queries
+  // and keys (both token counts alike, both block sizes alike). Where they start lies beside the
+  // words, see SymbolsView::starts. 0: every block but the last is block_q or block_kv long.
+  int ragged_blocks = 0;
 
-  int num_q_blocks() const { return (q_tokens + block_q - 1) / block_q; }
-  int num_kv_blocks() const { return (kv_tokens + block_kv - 1) / block_kv; }
+  bool ragged() const { return ragged_blocks != 0; }
+  int num_q_blocks() const { return ragged() ? ragged_blocks : (q_tokens + block_q - 1) / block_q; }
+  int num_kv_blocks() const {
+    return ragged() ? ragged_blocks : (kv_tokens + block_kv - 1) / block_kv;
+  }
   int c_words() const { return (num_q_blocks() + 63) / 64; }   // 64-bit words per (b, h) of S_c
   int s_words() const { return (num_kv_blocks() + 63) / 64; }  // 64-bit words per (b, h, i) of S_s
   int64_t total_c_words() const { return int64_t{1} * batch * heads * c_words(); }
@@ -46,6 +53,9 @@ struct SymbolsView {
   SymbolGeometry geometry;
   uint64_t* c = nullptr;
   uint64_t* s = nullptr;
+  // Of ragged blocks, in the same memory: [ragged_blocks + 1] ascending tokens from 0 to the number
+  // of tokens; block i holds tokens [starts[i], starts[i + 1]).
+  const int32_t* starts = nullptr;
   explicit operator bool() const { return c != nullptr && s != nullptr; }
 };
 
@@ -64,11 +74,16 @@ struct SymbolCounts {
 class SparseSymbols {
  public:
   SparseSymbols() = default;
-  // All ones: everything is computed. REQUIRES: geometry.validate() is ok.
-  explicit SparseSymbols(const SymbolGeometry& geometry);
+  // All ones: everything is computed. REQUIRES: geometry.validate() is ok; `starts` (see
+  // SymbolsView) for ragged blocks, and none for others: validate() tells.
+  explicit SparseSymbols(const SymbolGeometry& geometry, std::span<const int32_t> starts = {});
 
   const SymbolGeometry& geometry() const { return geometry_; }
-  SymbolsView view() { return {geometry_, c_.data(), s_.data()}; }
+  SymbolsView view() {
+    return {geometry_, c_.data(), s_.data(), starts_.empty() ? nullptr : starts_.data()};
+  }
+  // Of ragged blocks; empty for others.
+  std::span<const int32_t> starts() const { return starts_; }
   std::span<const uint64_t> c_words() const { return c_; }
   std::span<const uint64_t> s_words() const { return s_; }
   std::span<uint64_t> c_words() { return c_; }
@@ -83,8 +98,8 @@ class SparseSymbols {
   SymbolCounts counts() const;
   SymbolCounts counts(int b, int h) const;
 
-  // Checks geometry, sizes, zero padding bits and that no row with S_c = 1 is empty; the message
-  // names the first offending (b, h, i).
+  // Checks geometry, sizes, starts, zero padding bits and that no row with S_c = 1 is empty; the
+  // message names the first offending (b, h, i).
   Status validate() const;
   // Makes validate() hold: clears padding bits and gives every empty row with S_c = 1 its diagonal
   // block (the kv block that holds the row block's first token, or the last one). Also clears S_s
@@ -95,16 +110,19 @@ class SparseSymbols {
 
  private:
   SymbolGeometry geometry_;
+  std::vector<int32_t> starts_;
   std::vector<uint64_t> c_;
   std::vector<uint64_t> s_;
 };
 
-// ---- algebra. Binary operations REQUIRE equal geometry and fail otherwise. None of them repairs:
+// ---- algebra. Binary operations REQUIRE equal geometry (and starts) and fail otherwise. None of
+// them repairs:
 // ---- compose first, call repair() once at the end.
 Result<SparseSymbols> symbols_and(const SparseSymbols& a, const SparseSymbols& b);
 Result<SparseSymbols> symbols_or(const SparseSymbols& a, const SparseSymbols& b);
 SparseSymbols symbols_not(const SparseSymbols& a);
 // Refines block sizes by integer factors: every bit is inherited by the finer blocks it covers.
+// Refuses ragged blocks, and so does symbols_permute.
 Result<SparseSymbols> symbols_expand(const SparseSymbols& a, int block_q, int block_kv);
 // Sets also the kv blocks within `radius` blocks of a set one.
 SparseSymbols symbols_dilate(const SparseSymbols& a, int radius);
@@ -113,7 +131,8 @@ SparseSymbols symbols_dilate(const SparseSymbols& a, int radius);
 Result<SparseSymbols> symbols_permute(const SparseSymbols& a, std::span<const int> q_order,
                                       std::span<const int> kv_order);
 
-// ---- codecs
+// ---- codecs. None of these forms holds starts: the from_ functions refuse ragged geometries, and
+// ---- what the to_ functions give of ragged symbols are the bits alone.
 // The published flat layout (qiaolian9/FlashOmni kernels): per batch item one byte-aligned segment,
 // little-endian bits, S_c bit i*H + h, S_s bit (i*H + h)*num_kv_blocks + j.
 struct FlatSymbols {

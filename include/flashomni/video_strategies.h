@@ -24,7 +24,8 @@ struct RadialOptions {
 };
 
 // Sliding tile attention (arXiv 2502.04507): tokens in tile order, each tile sees a window of tiles
-// whose centre stays inside the grid.
+// whose centre stays inside the grid. Where tiles are no multiple of a block, a block sees what any
+// of its tiles sees, or with `ragged` ends with its tile: then the mask is exactly that of tiles.
 struct StaOptions {
   int tile_frames = 6;  // tokens of a tile along each axis
   int tile_rows = 8;
@@ -32,6 +33,7 @@ struct StaOptions {
   int window_frames = 3;  // tiles of the window along each axis
   int window_rows = 3;
   int window_cols = 3;
+  bool ragged = false;  // blocks end where tiles do, and so does the text; block_q == block_kv
   int block_q = 128;
   int block_kv = 128;
   bool protect_text = true;

@@ -86,6 +86,16 @@ py::tuple to_mask_arrays(const SparseSymbols& a) {
                         copied(m.s, {g.batch, g.heads, g.num_q_blocks(), g.num_kv_blocks()}));
 }
 
+// What Python knows of a geometry does not say where ragged blocks start.
+SparseSymbols load_blocks_of_one_size(const std::string& path) {
+  SparseSymbols symbols = take(load_symbols(path));
+  if (symbols.geometry().ragged()) {
+    raise(unsupported(path + ": its " + std::to_string(symbols.geometry().ragged_blocks) +
+                      " blocks are ragged, wanted blocks of one size"));
+  }
+  return symbols;
+}
+
 py::dict counts_dict(const SymbolCounts& n) {
   py::dict d;
   d["rows"] = n.rows;
@@ -166,7 +176,7 @@ void bind_symbols(py::module_& m) {
                     return take(from_flat(geometry_of(g), {values_of(c), values_of(co),
                                                            values_of(s), values_of(so)}));
                   })
-      .def_static("load", [](const std::string& path) { return take(load_symbols(path)); })
+      .def_static("load", load_blocks_of_one_size)
       .def("save", [](const SparseSymbols& a, const std::string& p) { check(save_symbols(a, p)); })
       .def_property_readonly("geometry",
                              [](const SparseSymbols& a) { return tuple_of(a.geometry()); })

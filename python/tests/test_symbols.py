@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Symbols from and to every form they have, against masks that NumPy makes itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,9 @@ def test_refusals_name_what_is_wrong():
         Symbols.from_bsr([0, 1, 5], [0, 0], 128)
     with pytest.raises((LookupError, OSError), match="nowhere"):
         Symbols.load("nowhere.fos")
+    ragged = Path(__file__).parents[2] / "tests/fuzz/corpus/symbols/seed-04"
+    with pytest.raises(NotImplementedError, match="4 blocks are ragged"):
+        Symbols.load(str(ragged))
 
 
 def test_picture():

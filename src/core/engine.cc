@@ -74,6 +74,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
     e.cache.degrade = e.cache.degrade && e.options.degrade;
     e.cache.modules = e.cache.modules && e.options.degrade;
     FO_RETURN_IF_ERROR(e.check_cache_spec());
+    FO_RETURN_IF_ERROR(e.begin_blocks());
     const std::string reason = e.strategy->dense_reason();
     if (!reason.empty()) add_fallback(e.report.fallbacks, "run", reason);
     for (const LayerDesc& d : e.layers) {

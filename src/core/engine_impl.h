@@ -37,6 +37,9 @@ struct Engine::Impl {
   RunInfo run;
   std::vector<LayerDesc> layers;
   CacheSpec cache;
+  // Of the strategy's ragged blocks (Strategy::block_starts); empty and null for others.
+  std::vector<int32_t> block_starts;
+  std::unique_ptr<Buffer> starts_memory;
   std::vector<bool> left_out;      // by layer: the budget has no room for its cache
   bool sparse = false;             // the strategy may produce Dispatch steps
   std::vector<LayerState> states;  // [stream * layers + layer]
@@ -72,6 +75,9 @@ struct Engine::Impl {
   LayerAction resolve_action(int layer);
 
   Status check_cache_spec() const;
+  // Asks the strategy for ragged blocks and puts their starts into backend memory.
+  Status begin_blocks();
+  Status check_ragged_attention() const;
   // Settles what is kept, within the budget, and says what is not.
   Status plan_cache(SkipSpec& skip_spec);
   Status allocate_state(LayerState& s, const LayerDesc& desc);

@@ -42,6 +42,7 @@ Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildCon
   c.layer = layer;
   c.stream = stream;
   c.sequence = run.sequence;
+  c.block_starts = block_starts;
   c.q = p.q;
   c.k = p.k;
   c.scratch = scratch ? scratch->data() : nullptr;
@@ -55,7 +56,7 @@ Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildCon
   s.has_symbols = true;
   s.built_step = step;
   if (options.keep_symbols) {
-    SymbolSnapshot snap{step, layer, stream, SparseSymbols(s.symbols.geometry)};
+    SymbolSnapshot snap{step, layer, stream, SparseSymbols(s.symbols.geometry, block_starts)};
     auto c_words = snap.symbols.c_words();
     auto s_words = snap.symbols.s_words();
     FO_RETURN_IF_ERROR(backend.download(exec, c_words.data(), s.symbols.c, c_words.size_bytes()));

@@ -4,9 +4,11 @@
 #include <algorithm>
 
 #include "base/byte_size.h"
+#include "core/block_range.h"
 #include "core/cache_budget.h"
 #include "core/engine_impl.h"
 #include "core/report.h"
+#include "core/symbols_view.h"
 
 namespace flashomni {
 namespace {
@@ -24,7 +26,44 @@ SymbolGeometry Engine::Impl::geometry() const {
   g.q_tokens = g.kv_tokens = q.tokens;
   g.block_q = strategy->block_q();
   g.block_kv = strategy->block_kv();
+  if (!block_starts.empty()) g.ragged_blocks = static_cast<int>(block_starts.size()) - 1;
   return g;
+}
+
+// Whether the backend has attention with these blocks, asked with addresses that stand for memory.
+Status Engine::Impl::check_ragged_attention() const {
+  alignas(256) static uint64_t stand_in[1];
+  const SequenceInfo& q = run.sequence;
+  AttentionParams p;
+  p.q = p.k = p.v = p.out = TensorView::contiguous(stand_in, backend.activation_dtype(),
+                                                   {q.batch, q.tokens, q.heads, q.head_dim});
+  p.symbols = {geometry(), stand_in, stand_in, block_starts.data()};
+  p.plan = {stand_in, backend.plan_bytes(geometry())};
+  return backend.supports(p);
+}
+
+Status Engine::Impl::begin_blocks() {
+  block_starts.clear();
+  starts_memory.reset();
+  FO_ASSIGN_OR_RETURN(std::vector<int32_t> starts, strategy->block_starts(run.sequence));
+  if (starts.empty()) return ok_status();
+  block_starts = std::move(starts);
+  const std::string who = "strategy " + std::string(strategy->name()) + ": ";
+  const auto named = [&](const Status& s) {
+    return s.ok() ? s : Status(s.code(), who + s.message());
+  };
+  FO_RETURN_IF_ERROR(named(geometry().validate()));
+  FO_RETURN_IF_ERROR(named(validate_starts(geometry(), block_starts)));
+  if (cache.features) {
+    return unsupported(who + "has ragged blocks, and the feature cache keeps blocks of one size");
+  }
+  if (strategy->softmax_skip() > 0) {
+    return unsupported(who + "has ragged blocks, which a threshold on the softmax cannot have");
+  }
+  FO_RETURN_IF_ERROR(named(check_ragged_attention()));
+  const size_t bytes = block_starts.size() * sizeof(int32_t);
+  FO_ASSIGN_OR_RETURN(starts_memory, backend.allocate(bytes));
+  return backend.upload(exec, starts_memory->data(), block_starts.data(), bytes);
 }
 
 // The kv blocks that hold any reference token.
@@ -32,6 +71,9 @@ BlockRange Engine::Impl::reference_blocks() const {
   const SequenceInfo& q = run.sequence;
   const int block = strategy->block_kv();
   if (q.reference_end <= q.reference_begin) return {};
+  if (!block_starts.empty()) {
+    return blocks_holding(block_starts, q.reference_begin, q.reference_end);
+  }
   return {q.reference_begin / block, (q.reference_end + block - 1) / block};
 }
 
@@ -102,6 +144,7 @@ Status Engine::Impl::allocate_state(LayerState& s, const LayerDesc& desc) {
     s.symbols.geometry = g;
     s.symbols.c = static_cast<uint64_t*>(s.symbol_memory->data());
     s.symbols.s = s.symbols.c + g.total_c_words();
+    if (starts_memory) s.symbols.starts = static_cast<const int32_t*>(starts_memory->data());
     FO_ASSIGN_OR_RETURN(s.plan_memory, backend.allocate(backend.plan_bytes(g)));
     s.plan = {s.plan_memory->data(), s.plan_memory->bytes()};
   }
@@ -198,8 +241,8 @@ void Engine::Impl::update_ledger() {
   l.residuals += skip.bytes();
   for (const auto& b : alias_memory) l.residuals += b ? b->bytes() : 0;
   l.scratch = exec.workspace_bytes + skip.scratch_bytes();
-  for (const auto* b :
-       {&scratch, &work_memory, &sums_memory, &all_cached_memory, &all_cached_plan_memory}) {
+  for (const auto* b : {&scratch, &work_memory, &sums_memory, &all_cached_memory,
+                        &all_cached_plan_memory, &starts_memory}) {
     if (*b) l.scratch += (*b)->bytes();
   }
   if (last_factor) l.features += last_factor->bytes();
@@ -211,7 +254,8 @@ void Engine::Impl::update_ledger() {
 // stalls a step: the Update stored both the features and the module outputs, and whichever the
 // layer will not use again is freed here.
 Status Engine::Impl::decide_degrading() {
-  if (!cache.degrade || last_update < 0 || last_update != step - 1) return ok_status();
+  const auto built = [&](const LayerState& s) { return s.has_symbols && s.built_step == step - 1; };
+  if (!cache.degrade || std::none_of(states.begin(), states.end(), built)) return ok_status();
   FO_RETURN_IF_ERROR(backend.synchronize(exec));
   for (LayerState& s : states) {
     if (s.degraded || !s.has_symbols) continue;

@@ -104,11 +104,13 @@ class OpSignature {
     put(sin);
   }
   void put(const SymbolsView& s) {
-    const auto& [g, c, words] = s;
-    const auto& [batch, heads, q_tokens, kv_tokens, block_q, block_kv] = g;
-    for (const int n : {batch, heads, q_tokens, kv_tokens, block_q, block_kv}) put(n);
+    const auto& [g, c, words, starts] = s;
+    const auto& [batch, heads, q_tokens, kv_tokens, block_q, block_kv, ragged_blocks] = g;
+    for (const int n : {batch, heads, q_tokens, kv_tokens, block_q, block_kv, ragged_blocks})
+      put(n);
     put(static_cast<const void*>(c));
     put(static_cast<const void*>(words));
+    put(static_cast<const void*>(starts));
   }
   void put(const PlanView& p) {
     const auto& [data, bytes] = p;

@@ -66,7 +66,7 @@ void count_rows(const ConstSymbolsView& symbols, const PlanParts& plan) {
       num_pairs += *blocks;
     }
   }
-  *plan.header = {g, num_items, num_pairs};
+  *plan.header = {g, num_items, num_pairs, 0};
 }
 
 }  // namespace

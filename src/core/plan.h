@@ -30,6 +30,7 @@ struct PlanHeader {
   SymbolGeometry geometry;
   int32_t num_items = 0;  // SymbolCounts::active_rows
   int32_t num_pairs = 0;  // SymbolCounts::active_pairs
+  int32_t pad = 0;        // to a multiple of 8 bytes
 };
 
 // Where each part starts, in bytes from the start of the memory. With R = batch*heads*num_q_blocks:

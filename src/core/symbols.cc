@@ -4,6 +4,7 @@
 // symbols lives beside it: symbols_algebra.cc, symbols_codec.cc, symbols_file.cc, symbols_print.cc.
 #include "flashomni/symbols.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "core/symbols_view.h"
@@ -43,6 +44,19 @@ Status SymbolGeometry::validate() const {
   FO_RETURN_IF_ERROR(check_range("kv_tokens", kv_tokens, kMaxSymbolTokens));
   FO_RETURN_IF_ERROR(check_block("block_q", block_q));
   FO_RETURN_IF_ERROR(check_block("block_kv", block_kv));
+  if (ragged()) {
+    if (block_q != block_kv || q_tokens != kv_tokens) {
+      return invalid_argument("symbol geometry: ragged blocks of " + std::to_string(block_q) + "x" +
+                              std::to_string(block_kv) + " over " + std::to_string(q_tokens) + "x" +
+                              std::to_string(kv_tokens) + " tokens, wanted queries and keys alike");
+    }
+    const int least = (q_tokens + block_q - 1) / block_q;
+    if (ragged_blocks < least || ragged_blocks > std::min(q_tokens, kMaxRaggedBlocks)) {
+      return invalid_argument("symbol geometry: ragged_blocks is " + std::to_string(ragged_blocks) +
+                              ", wanted " + std::to_string(least) + ".." +
+                              std::to_string(std::min(q_tokens, kMaxRaggedBlocks)));
+    }
+  }
   // Cannot overflow: the fields above bound the product by 2^56.
   if (total_s_words() > kMaxSymbolWords) {
     return invalid_argument("symbol geometry: S_s has " + std::to_string(total_s_words()) +
@@ -52,8 +66,9 @@ Status SymbolGeometry::validate() const {
   return ok_status();
 }
 
-SparseSymbols::SparseSymbols(const SymbolGeometry& geometry)
+SparseSymbols::SparseSymbols(const SymbolGeometry& geometry, std::span<const int32_t> starts)
     : geometry_(geometry),
+      starts_(starts.begin(), starts.end()),
       c_(static_cast<size_t>(geometry.total_c_words()), ~uint64_t{0}),
       s_(static_cast<size_t>(geometry.total_s_words()), ~uint64_t{0}) {
   assert(geometry.validate().ok());
@@ -90,6 +105,8 @@ SymbolCounts SparseSymbols::counts(int b, int h) const {
 }
 
 Status SparseSymbols::validate() const {
+  FO_RETURN_IF_ERROR(geometry_.validate());
+  FO_RETURN_IF_ERROR(validate_starts(geometry_, starts_));
   return validate_symbols(*this);
 }
 

@@ -14,7 +14,8 @@ namespace {
 std::string describe(const SymbolGeometry& g) {
   return "batch " + std::to_string(g.batch) + ", heads " + std::to_string(g.heads) + ", tokens " +
          std::to_string(g.q_tokens) + " x " + std::to_string(g.kv_tokens) + ", blocks " +
-         std::to_string(g.block_q) + " x " + std::to_string(g.block_kv);
+         std::to_string(g.block_q) + " x " + std::to_string(g.block_kv) +
+         (g.ragged() ? ", " + std::to_string(g.ragged_blocks) + " ragged" : "");
 }
 
 template <class Op>
@@ -22,6 +23,9 @@ Result<SparseSymbols> combine(const SparseSymbols& a, const SparseSymbols& b, Op
   if (a.geometry() != b.geometry()) {
     return invalid_argument("symbols differ in geometry: (" + describe(a.geometry()) + ") and (" +
                             describe(b.geometry()) + "), wanted equal");
+  }
+  if (!std::ranges::equal(a.starts(), b.starts())) {
+    return invalid_argument("symbols differ in where their ragged blocks start, wanted equal");
   }
   SparseSymbols out = a;
   std::ranges::transform(a.c_words(), b.c_words(), out.c_words().begin(), op);
@@ -61,6 +65,12 @@ Status check_divides(const char* field, int from, int to) {
   if (from % to == 0) return ok_status();
   return invalid_argument("symbols_expand: " + std::string(field) + " is " + std::to_string(from) +
                           " and cannot become " + std::to_string(to) + ", wanted a divisor of it");
+}
+
+Status refuse_ragged(const char* operation, const SymbolGeometry& g) {
+  if (!g.ragged()) return ok_status();
+  return unsupported(std::string(operation) + ": " + std::to_string(g.ragged_blocks) +
+                     " blocks are ragged, wanted blocks of one size");
 }
 
 // Sets also the neighbours of every set bit.
@@ -125,6 +135,7 @@ SparseSymbols symbols_not(const SparseSymbols& a) {
 }
 
 Result<SparseSymbols> symbols_expand(const SparseSymbols& a, int block_q, int block_kv) {
+  FO_RETURN_IF_ERROR(refuse_ragged("symbols_expand", a.geometry()));
   SymbolGeometry fine = a.geometry();
   fine.block_q = block_q;
   fine.block_kv = block_kv;
@@ -165,6 +176,7 @@ Result<SparseSymbols> symbols_permute(const SparseSymbols& a, std::span<const in
                                       std::span<const int> kv_order) {
   const SymbolGeometry& g = a.geometry();
   FO_RETURN_IF_ERROR(g.validate());
+  FO_RETURN_IF_ERROR(refuse_ragged("symbols_permute", g));
   FO_ASSIGN_OR_RETURN(const std::vector<int> q_to,
                       invert("q_order", q_order, g.q_tokens, g.block_q));
   FO_ASSIGN_OR_RETURN(const std::vector<int> kv_to,

@@ -25,6 +25,14 @@ Result<SparseSymbols> checked(SparseSymbols a) {
   return a;
 }
 
+// Whether a decoder can give this geometry.
+Status check_decodable(const char* form, const SymbolGeometry& g) {
+  FO_RETURN_IF_ERROR(g.validate());
+  if (!g.ragged()) return ok_status();
+  return unsupported(std::string(form) +
+                     ": do not say where ragged blocks start, wanted blocks of one size");
+}
+
 Status size_mismatch(const std::string& what, size_t seen, int64_t wanted) {
   return invalid_argument(what + " has " + std::to_string(seen) + " entries, wanted " +
                           std::to_string(wanted));
@@ -131,7 +139,7 @@ FlatSymbols to_flat(const SparseSymbols& a) {
 }
 
 Result<SparseSymbols> from_flat(const SymbolGeometry& geometry, const FlatSymbols& flat) {
-  FO_RETURN_IF_ERROR(geometry.validate());
+  FO_RETURN_IF_ERROR(check_decodable("flat symbols", geometry));
   const SymbolGeometry& g = geometry;
   const int nq = g.num_q_blocks();
   const int nkv = g.num_kv_blocks();
@@ -181,7 +189,7 @@ IndexListSymbols to_index_lists(const SparseSymbols& a) {
 
 Result<SparseSymbols> from_index_lists(const SymbolGeometry& geometry,
                                        const IndexListSymbols& lists) {
-  FO_RETURN_IF_ERROR(geometry.validate());
+  FO_RETURN_IF_ERROR(check_decodable("index lists", geometry));
   const int nq = geometry.num_q_blocks();
   const int nkv = geometry.num_kv_blocks();
   const int64_t rows = int64_t{1} * geometry.batch * geometry.heads * nq;
@@ -242,7 +250,7 @@ MaskSymbols to_masks(const SparseSymbols& a) {
 }
 
 Result<SparseSymbols> from_masks(const SymbolGeometry& geometry, const MaskSymbols& masks) {
-  FO_RETURN_IF_ERROR(geometry.validate());
+  FO_RETURN_IF_ERROR(check_decodable("masks", geometry));
   const int nq = geometry.num_q_blocks();
   const int nkv = geometry.num_kv_blocks();
   const int64_t rows = int64_t{1} * geometry.batch * geometry.heads * nq;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The binary form of symbols (docs/symbols_format.md): a fixed header, the words as they lie in
-// memory, a checksum. All numbers are little-endian. Input is taken as hostile: the length that the
-// header implies must be the length there is before anything of that size is allocated.
+// The binary form of symbols (docs/symbols_format.md): a fixed header, with ragged blocks (version
+// 2) their number and where they end, the words as they lie in memory, a checksum. All numbers are
+// little-endian. Input is taken as hostile: the length that the header implies must be the length
+// there is before anything of that size is allocated.
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -16,11 +17,13 @@ namespace flashomni {
 namespace {
 
 constexpr uint32_t kMagic = 0x59534f46;  // the bytes "FOSY"
-constexpr uint32_t kVersion = 1;
-constexpr size_t kHeaderBytes = 32;  // magic, version and the six fields of SymbolGeometry
+constexpr uint32_t kVersion = 1;         // blocks of one size
+constexpr uint32_t kRaggedVersion = 2;   // ragged blocks
+constexpr size_t kHeaderBytes = 32;      // magic, version and six fields of SymbolGeometry
 constexpr size_t kChecksumBytes = 4;
 // S_c never has more words than S_s.
-constexpr uintmax_t kMaxFileBytes = kHeaderBytes + 16 * kMaxSymbolWords + kChecksumBytes;
+constexpr uintmax_t kMaxFileBytes =
+    kHeaderBytes + 4 * (uintmax_t{kMaxRaggedBlocks} + 1) + 16 * kMaxSymbolWords + kChecksumBytes;
 
 // CRC-32 (IEEE 802.3, reflected), the one of zip and PNG.
 uint32_t crc32(std::span<const uint8_t> bytes) {
@@ -52,7 +55,8 @@ T take(std::span<const uint8_t> bytes, size_t& pos) {
 }
 
 size_t file_bytes(const SymbolGeometry& g) {
-  return kHeaderBytes + 8 * static_cast<size_t>(g.total_c_words() + g.total_s_words()) +
+  const size_t blocks = g.ragged() ? 4 * (static_cast<size_t>(g.ragged_blocks) + 1) : 0;
+  return kHeaderBytes + blocks + 8 * static_cast<size_t>(g.total_c_words() + g.total_s_words()) +
          kChecksumBytes;
 }
 
@@ -92,9 +96,13 @@ std::vector<uint8_t> serialize_symbols(const SparseSymbols& a) {
   std::vector<uint8_t> out;
   out.reserve(file_bytes(g));
   append(out, kMagic);
-  append(out, kVersion);
+  append(out, g.ragged() ? kRaggedVersion : kVersion);
   for (const int field : {g.batch, g.heads, g.q_tokens, g.kv_tokens, g.block_q, g.block_kv}) {
     append(out, static_cast<uint32_t>(field));
+  }
+  if (g.ragged()) {
+    append(out, static_cast<uint32_t>(g.ragged_blocks));
+    for (const int32_t end : a.starts().subspan(1)) append(out, static_cast<uint32_t>(end));
   }
   for (const uint64_t word : a.c_words()) append(out, word);
   for (const uint64_t word : a.s_words()) append(out, word);
@@ -112,13 +120,20 @@ Result<SparseSymbols> deserialize_symbols(std::span<const uint8_t> bytes) {
     return corrupt_file("not a symbols file: it does not begin with 'FOSY'");
   }
   const uint32_t version = take<uint32_t>(bytes, pos);
-  if (version != kVersion) {
+  if (version != kVersion && version != kRaggedVersion) {
     return unsupported("symbols file has version " + std::to_string(version) + ", wanted " +
-                       std::to_string(kVersion));
+                       std::to_string(kVersion) + " or " + std::to_string(kRaggedVersion));
   }
   SymbolGeometry g;
   for (int* field : {&g.batch, &g.heads, &g.q_tokens, &g.kv_tokens, &g.block_q, &g.block_kv}) {
     *field = static_cast<int>(take<uint32_t>(bytes, pos));
+  }
+  if (version == kRaggedVersion) {
+    // Also of the shortest file: the checksum is as long as this number.
+    g.ragged_blocks = static_cast<int>(take<uint32_t>(bytes, pos));
+    if (!g.ragged()) {
+      return corrupt_file("symbols file of version 2 says 0 ragged blocks, wanted at least 1");
+    }
   }
   if (const Status status = g.validate(); !status.ok()) return corrupt_file(status.message());
   if (bytes.size() != file_bytes(g)) {
@@ -132,7 +147,16 @@ Result<SparseSymbols> deserialize_symbols(std::span<const uint8_t> bytes) {
     return corrupt_file("symbols have checksum " + std::to_string(seen) + ", wanted the stored " +
                         std::to_string(stored));
   }
-  SparseSymbols out(g);
+  std::vector<int32_t> starts;
+  if (g.ragged()) {
+    starts.push_back(0);
+    for (int i = 0; i < g.ragged_blocks; ++i) {
+      starts.push_back(static_cast<int32_t>(take<uint32_t>(bytes, pos)));
+    }
+    const Status status = validate_starts(g, starts);
+    if (!status.ok()) return corrupt_file(status.message());
+  }
+  SparseSymbols out(g, starts);
   for (uint64_t& word : out.c_words()) word = take<uint64_t>(bytes, pos);
   for (uint64_t& word : out.s_words()) word = take<uint64_t>(bytes, pos);
   if (const Status status = out.validate(); !status.ok()) return corrupt_file(status.message());

@@ -43,9 +43,42 @@ SymbolCounts count_symbols(const ConstSymbolsView& a) {
   return total;
 }
 
+Status validate_starts(int64_t tokens, int block, std::span<const int32_t> starts) {
+  const auto refuse = [&](size_t i, const std::string& want) {
+    return invalid_argument("starts[" + std::to_string(i) + "] of ragged blocks is " +
+                            std::to_string(starts[i]) + ", wanted " + want);
+  };
+  if (starts.empty()) return invalid_argument("ragged blocks have no starts");
+  if (starts.front() != 0) return refuse(0, "0");
+  for (size_t i = 1; i < starts.size(); ++i) {
+    const int64_t length = int64_t{starts[i]} - starts[i - 1];
+    if (length >= 1 && length <= block) continue;
+    return refuse(i,
+                  "1 to " + std::to_string(block) + " more than " + std::to_string(starts[i - 1]));
+  }
+  if (starts.back() == tokens) return ok_status();
+  return refuse(starts.size() - 1, std::to_string(tokens) + ", the number of tokens");
+}
+
+Status validate_starts(const SymbolGeometry& g, std::span<const int32_t> starts) {
+  if (!g.ragged()) {
+    if (starts.empty()) return ok_status();
+    return invalid_argument("symbols have starts of ragged blocks, but blocks of " +
+                            std::to_string(g.block_q) + "x" + std::to_string(g.block_kv));
+  }
+  const size_t wanted = static_cast<size_t>(g.ragged_blocks) + 1;
+  if (starts.size() != wanted) {
+    return invalid_argument("symbols have " + std::to_string(starts.size()) +
+                            " starts of ragged blocks, wanted " + std::to_string(wanted));
+  }
+  return validate_starts(g.q_tokens, g.block_q, starts);
+}
+
 Status validate_symbols(const ConstSymbolsView& a) {
   const SymbolGeometry& g = a.geometry;
   FO_RETURN_IF_ERROR(g.validate());
+  const size_t starts = a.starts ? static_cast<size_t>(g.ragged_blocks) + 1 : 0;
+  FO_RETURN_IF_ERROR(validate_starts(g, {a.starts, starts}));
   const int nq = g.num_q_blocks();
   const int nkv = g.num_kv_blocks();
   for (int group = 0; group < a.num_groups(); ++group) {
@@ -104,6 +137,7 @@ void clear_padding(const SymbolsView& a) {
 }
 
 int diagonal_block(const SymbolGeometry& geometry, int i) {
+  // Of ragged blocks both sizes are alike, and so are the blocks.
   return std::min(i * geometry.block_q / geometry.block_kv, geometry.num_kv_blocks() - 1);
 }
 

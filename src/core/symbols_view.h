@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/bits.h"
 #include "flashomni/symbols.h"
@@ -16,11 +17,15 @@ struct ConstSymbolsView {
   SymbolGeometry geometry;
   const uint64_t* c = nullptr;
   const uint64_t* s = nullptr;
+  const int32_t* starts = nullptr;  // see SymbolsView
 
   // Implicit, so that every reader takes both forms.
-  ConstSymbolsView(const SymbolsView& v) : geometry(v.geometry), c(v.c), s(v.s) {}
+  ConstSymbolsView(const SymbolsView& v) : geometry(v.geometry), c(v.c), s(v.s), starts(v.starts) {}
   ConstSymbolsView(const SparseSymbols& a)
-      : geometry(a.geometry()), c(a.c_words().data()), s(a.s_words().data()) {}
+      : geometry(a.geometry()),
+        c(a.c_words().data()),
+        s(a.s_words().data()),
+        starts(a.starts().empty() ? nullptr : a.starts().data()) {}
 
   int num_groups() const { return geometry.batch * geometry.heads; }
   // S_c of a group, one bit a query block.
@@ -36,6 +41,7 @@ struct ConstSymbolsView {
 inline constexpr int kMaxSymbolBatch = 1024;
 inline constexpr int kMaxSymbolHeads = 1024;
 inline constexpr int kMaxSymbolTokens = 1 << 26;
+inline constexpr int kMaxRaggedBlocks = kMaxSymbolTokens / 32;
 inline constexpr int64_t kMaxSymbolWords = (int64_t{1} << 25) - 1;
 
 // Padding bits are not counted, even if set.
@@ -43,7 +49,12 @@ SymbolCounts count_symbols(const ConstSymbolsView& a);
 // Of the one group (b, h).
 SymbolCounts count_symbols(const ConstSymbolsView& a, int group);
 
-// As SparseSymbols::validate. REQUIRES: the words are as many as the geometry says.
+// Whether ragged blocks that start there hold 1 to `block` tokens each and all `tokens` together.
+Status validate_starts(int64_t tokens, int block, std::span<const int32_t> starts);
+// Also whether they are as many as the geometry says; blocks of one size have none.
+Status validate_starts(const SymbolGeometry& geometry, std::span<const int32_t> starts);
+
+// As SparseSymbols::validate. REQUIRES: the words and the starts are as many as the geometry says.
 Status validate_symbols(const ConstSymbolsView& a);
 
 // As SparseSymbols::repair. REQUIRES: a valid geometry.

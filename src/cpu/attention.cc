@@ -24,33 +24,74 @@ constexpr int64_t kPackedBytes = int64_t{32} << 20;
 // Keys (as floats) that stay in an L2 of 2 MB together with as many values: fetching them ahead
 // would only cost time.
 constexpr int64_t kCachedKvFloats = 160 << 10;
-// Keys that softmax_skip leaves out together; divides every symbol block.
-constexpr int64_t kSkipTokens = 32;
-// Tokens of a packing task; divides every symbol block.
+// Keys of one step of the softmax in the kernels, which softmax_skip leaves out together; divides
+// every symbol block of one size.
+constexpr int64_t kAttentionStep = 32;
+// Tokens of a packing task; divides the tokens of a bit of needed_.
 constexpr int64_t kPackTokens = 16;
 
-// The kv blocks of one row of S_s in ascending order, neighbouring ones together up to a limit.
+// Where blocks begin: every so many tokens, or where a table says.
+class Blocks {
+ public:
+  Blocks(int64_t tokens, int64_t block, const SymbolsView& symbols)
+      : tokens_(tokens),
+        block_(block),
+        starts_(symbols && symbols.geometry.ragged() ? symbols.starts : nullptr),
+        count_(starts_ ? symbols.geometry.ragged_blocks : ceil_div(tokens, block)) {}
+
+  bool ragged() const { return starts_ != nullptr; }
+  int64_t block() const { return block_; }  // tokens of the longest one
+  int64_t count() const { return count_; }
+  // begin(count()) is the number of tokens.
+  int64_t begin(int64_t i) const { return starts_ ? starts_[i] : std::min(tokens_, i * block_); }
+  int64_t length(int64_t i) const { return begin(i + 1) - begin(i); }
+
+ private:
+  int64_t tokens_;
+  int64_t block_;
+  const int32_t* starts_;
+  int64_t count_;
+};
+
+// A half-open range of tokens.
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+// The tokens of the kv blocks of one row of S_s in ascending order, a few at a time. Ranges are cut
+// between the aligned steps of the softmax only: groups of keys are then those of a dense call
+// wherever blocks end, and all-ones symbols give its bits.
 class KvRuns {
  public:
   // `bits` null: all blocks.
-  KvRuns(const uint64_t* bits, int64_t blocks, int64_t most)
-      : bits_(bits), blocks_(blocks), most_(most) {}
+  KvRuns(const uint64_t* bits, const Blocks& blocks) : bits_(bits), blocks_(blocks) {}
 
   // Empty at the end.
-  BlockRange next() {
-    const int64_t begin = bits_ ? next_bit(bits_, position_, blocks_) : position_;
-    const int64_t limit = std::min(blocks_, begin + most_);
-    int64_t end = begin;
-    while (end < limit && (!bits_ || get_bit(bits_, end))) ++end;
-    position_ = end;
-    return {static_cast<int>(begin), static_cast<int>(end)};
+  TokenRange next() {
+    if (token_ == stretch_end_) {
+      const int64_t begin = bits_ ? next_bit(bits_, block_, blocks_.count()) : block_;
+      if (begin >= blocks_.count()) return {token_, token_};
+      int64_t end = bits_ ? begin : blocks_.count();
+      while (end < blocks_.count() && get_bit(bits_, end)) ++end;
+      block_ = end;
+      token_ = blocks_.begin(begin);
+      stretch_end_ = blocks_.begin(end);
+    }
+    const int64_t begin = token_;
+    const int64_t most =
+        begin % kAttentionStep == 0 ? kKvTokens : kAttentionStep - begin % kAttentionStep;
+    token_ = std::min(stretch_end_, begin + most);
+    return {begin, token_};
   }
 
  private:
   const uint64_t* bits_;
-  int64_t blocks_;
-  int64_t most_;
-  int64_t position_ = 0;
+  const Blocks& blocks_;
+  int64_t block_ = 0;  // the first one after the stretch of set blocks at hand
+  int64_t token_ = 0;  // the next one of the stretch
+  int64_t stretch_end_ = 0;
 };
 
 // A query block of a head.
@@ -69,8 +110,11 @@ class Attention {
         heads_(params.q.size(2)),
         head_dim_(static_cast<int>(params.q.size(3))),
         kv_tokens_(params.k.size(1)),
-        block_q_(params.symbols ? params.symbols.geometry.block_q : kDenseBlockQ),
-        block_kv_(params.symbols ? params.symbols.geometry.block_kv : kKvTokens),
+        q_blocks_(tokens_, params.symbols ? params.symbols.geometry.block_q : kDenseBlockQ,
+                  params.symbols),
+        kv_blocks_(kv_tokens_, params.symbols ? params.symbols.geometry.block_kv : kKvTokens,
+                   params.symbols),
+        needed_tokens_(kv_blocks_.ragged() ? kAttentionStep : kv_blocks_.block()),
         packs_k_(must_pack(params.k)),
         packs_v_(must_pack(params.v)) {
     if (groups() == 0) return;
@@ -107,13 +151,8 @@ class Attention {
   }
 
   int64_t groups() const { return batch_ * heads_; }
-  int64_t num_kv_blocks() const { return ceil_div(kv_tokens_, block_kv_); }
-  int64_t num_q_blocks() const { return ceil_div(tokens_, block_q_); }
-  int64_t words() const { return words_for_bits(num_kv_blocks()); }
-  int kv_begin(int64_t j) const { return static_cast<int>(j * block_kv_); }
-  int kv_end(int64_t j) const {
-    return static_cast<int>(std::min<int64_t>(kv_tokens_, (j + 1) * block_kv_));
-  }
+  // Of a group's bits in needed_.
+  int64_t words() const { return words_for_bits(ceil_div(kv_tokens_, needed_tokens_)); }
 
   size_t packed_bytes(bool packs) const {
     return packs ? float_bytes(group_step_ * kv_tokens_ * head_dim_) : 0;
@@ -151,24 +190,34 @@ class Attention {
     });
   }
 
-  // needed_ of a group = the union of its active rows.
+  // needed_ of a group = the union of its active rows. Of ragged blocks, which may be as many as
+  // tokens, it tells aligned groups of tokens with any of them needed.
   void find_needed(int64_t begin, int64_t group) {
     const ConstSymbolsView symbols(params_.symbols);
     uint64_t* needed = needed_ + (group - begin) * words();
     std::fill_n(needed, words(), 0);
-    for_each_bit(symbols.c_row(static_cast<int>(group)), num_q_blocks(), [&](int64_t i) {
+    for_each_bit(symbols.c_row(static_cast<int>(group)), q_blocks_.count(), [&](int64_t i) {
       const uint64_t* row = symbols.s_row(static_cast<int>(group), static_cast<int>(i));
+      if (kv_blocks_.ragged()) {
+        for_each_bit(row, kv_blocks_.count(), [&](int64_t j) {
+          const int64_t last = (kv_blocks_.begin(j + 1) - 1) / needed_tokens_;
+          for (int64_t n = kv_blocks_.begin(j) / needed_tokens_; n <= last; ++n) {
+            set_bit(needed, n, true);
+          }
+        });
+        return;
+      }
       for (int64_t w = 0; w < words(); ++w) needed[w] |= row[w];
     });
   }
 
-  // Tokens [first, last), all of one kv block, of the heads that need it.
+  // Tokens [first, last), all of one bit of needed_, of the heads that need it.
   void pack_tokens(const TensorView& v, int64_t begin, int64_t end, int64_t first, int64_t last,
                    float* packed) const {
-    const int64_t block = first / block_kv_;
+    const int64_t bit = first / needed_tokens_;
     for (int64_t t = first; t < last; ++t) {
       for (int64_t g = 0; g < end - begin; ++g) {
-        if (params_.symbols && !get_bit(needed_ + g * words(), block)) continue;
+        if (params_.symbols && !get_bit(needed_ + g * words(), bit)) continue;
         const int64_t group = begin + g;
         context_.kernels.to_f32(v.dtype, element(v, group / heads_, t, group % heads_),
                                 packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
@@ -191,12 +240,11 @@ class Attention {
     return kv;
   }
 
-  KvBlock blocks(const KvBlock& kv, const BlockRange& run) const {
-    const int64_t begin = kv_begin(run.begin);
+  static KvBlock part_of(const KvBlock& kv, const TokenRange& run) {
     KvBlock part = kv;
-    part.k += begin * kv.k_stride;
-    part.v += begin * kv.v_stride;
-    part.tokens = static_cast<int>(kv_end(run.end - 1) - begin);
+    part.k += run.begin * kv.k_stride;
+    part.v += run.begin * kv.v_stride;
+    part.tokens = static_cast<int>(run.size());
     return part;
   }
 
@@ -205,12 +253,12 @@ class Attention {
         params_.symbols ? ConstSymbolsView(params_.symbols)
                               .s_row(static_cast<int>(item.group), static_cast<int>(item.block))
                         : nullptr;
-    return KvRuns(bits, num_kv_blocks(), kKvTokens / block_kv_);
+    return KvRuns(bits, kv_blocks_);
   }
 
   void compute(int64_t begin, int64_t end) {
     if (!params_.symbols) {
-      const int64_t blocks = num_q_blocks();
+      const int64_t blocks = q_blocks_.count();
       run_items(begin, (end - begin) * blocks, [&](int64_t index) {
         return Item{begin + index / blocks, index % blocks};
       });
@@ -261,22 +309,22 @@ class Attention {
     const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
     PrefetchQueue coming;
     KvRuns todo = runs(item);
-    for (BlockRange run = todo.next(); run.size() > 0;) {
-      const BlockRange next_run = todo.next();
+    for (TokenRange run = todo.next(); run.size() > 0;) {
+      const TokenRange next_run = todo.next();
       if (prefetches && next_run.size() > 0) {
-        expect(coming, blocks(kv, next_run));
+        expect(coming, part_of(kv, next_run));
       } else if (prefetches && next.group >= 0) {
-        expect(coming, blocks(kv_rows(begin, next.group), runs(next).next()));
-        coming.set(
-            PrefetchQueue::kQueries,
-            element(params_.q, next.group / heads_, next.block * block_q_, next.group % heads_),
-            head_dim_ * int64_t(dtype_bytes(params_.q.dtype)), rows_of(next.block),
-            params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
+        expect(coming, part_of(kv_rows(begin, next.group), runs(next).next()));
+        coming.set(PrefetchQueue::kQueries,
+                   element(params_.q, next.group / heads_, q_blocks_.begin(next.block),
+                           next.group % heads_),
+                   head_dim_ * int64_t(dtype_bytes(params_.q.dtype)), rows_of(next.block),
+                   params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
       }
       for (int s = 0; s < num_states; ++s) {
-        attend(states[s], blocks(kv, run), prefetches ? &coming : nullptr);
+        attend(states[s], part_of(kv, run), prefetches ? &coming : nullptr);
       }
-      products += ceil_div(int64_t{blocks(kv, run).tokens}, kSkipTokens);
+      products += ceil_div(run.size(), kAttentionStep);
       run = next_run;
     }
     if (skips() && params_.skip_counts) {
@@ -298,9 +346,7 @@ class Attention {
     std::atomic_ref(total).fetch_add(n, std::memory_order_relaxed);
   }
 
-  int rows_of(int64_t i) const {
-    return static_cast<int>(std::min<int64_t>(block_q_, tokens_ - i * block_q_));
-  }
+  int rows_of(int64_t i) const { return static_cast<int>(q_blocks_.length(i)); }
 
   // Fresh states of the panels of query block i, in the thread's memory; returns how many.
   int load_states(int64_t group, int64_t i, int worker, AttentionState* states,
@@ -315,10 +361,11 @@ class Attention {
     int count = 0;
     for (int r = 0; r < rows; r += panel) {
       float* q_t = arena.take<float>(int64_t{head_dim_} * panel);
-      kernels.load_queries(params_.q.dtype,
-                           element(params_.q, group / heads_, i * block_q_ + r, group % heads_),
-                           params_.q.stride[1], std::min(panel, rows - r), head_dim_,
-                           scale * 1.4426950408889634f, q_t);
+      kernels.load_queries(
+          params_.q.dtype,
+          element(params_.q, group / heads_, q_blocks_.begin(i) + r, group % heads_),
+          params_.q.stride[1], std::min(panel, rows - r), head_dim_, scale * 1.4426950408889634f,
+          q_t);
       AttentionState& state = states[count++];
       state.q_t = q_t;
       state.out_t = arena.take<float>(int64_t{head_dim_} * panel);
@@ -345,7 +392,7 @@ class Attention {
     const int panel = context_.kernels.q_panel;
     const int rows = rows_of(i);
     for (int r = 0; r < rows; r += panel) {
-      const int64_t row = i * block_q_ + r;
+      const int64_t row = q_blocks_.begin(i) + r;
       const TensorView& lse = params_.lse;
       context_.kernels.store_outputs(
           states[r / panel], std::min(panel, rows - r), params_.out.dtype,
@@ -361,8 +408,9 @@ class Attention {
   const int64_t heads_;
   const int head_dim_;
   const int64_t kv_tokens_;
-  const int block_q_;
-  const int block_kv_;
+  const Blocks q_blocks_;
+  const Blocks kv_blocks_;
+  const int64_t needed_tokens_;  // of a bit of needed_
   const bool packs_k_;
   const bool packs_v_;
   int64_t group_step_ = 1;  // heads packed at a time

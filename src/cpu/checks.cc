@@ -2,10 +2,12 @@
 #include "cpu/checks.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 
 #include "core/gemm_qkv_check.h"
 #include "core/plan.h"
+#include "core/symbols_view.h"
 #include "cpu/packed_weight.h"
 #include "cpu/tensor_checks.h"
 
@@ -43,6 +45,13 @@ Status check_result(const TensorView& out, const TensorView& residual, const Ten
   return check_optional("gate", gate, DType::kF32, {batch, width});
 }
 
+// Row tiles of a projection are blocks of one size.
+Status refuse_ragged(const char* operation, const SymbolsView& symbols) {
+  if (!symbols.geometry.ragged()) return ok_status();
+  return unsupported(std::string(operation) +
+                     " with symbols of ragged blocks, wanted blocks of one size");
+}
+
 Status check_gemm_o_common(const KernelTable& kernels, const GemmOParams& p,
                            const TensorView& attn) {
   const int64_t batch = attn.size(0), tokens = attn.size(1), heads = attn.size(2);
@@ -64,6 +73,7 @@ Status check_gemm_o_common(const KernelTable& kernels, const GemmOParams& p,
   const CpuPackedWeight* w = nullptr;
   FO_RETURN_IF_ERROR(check_weight(kernels, p.weight, in, 0, &w));
   FO_RETURN_IF_ERROR(check_segment(p.token_offset, p.rows, tokens));
+  FO_RETURN_IF_ERROR(refuse_ragged("GEMM-O", p.symbols));
   return check_optional_symbols(p.symbols, batch, heads, tokens, -1);
 }
 
@@ -117,6 +127,11 @@ Status check_attention(const AttentionParams& p) {
   }
   FO_RETURN_IF_ERROR(check_optional_symbols(p.symbols, batch, heads, tokens, kv));
   if (!p.symbols) return ok_status();
+  if (p.symbols.geometry.ragged() && p.softmax_skip > 0) {
+    return unsupported("softmax_skip is " + std::to_string(p.softmax_skip) +
+                       " with ragged blocks, wanted 0: it leaves out groups of keys that blocks "
+                       "must not cut");
+  }
   const size_t bytes = plan_bytes(p.symbols.geometry);
   if (!p.plan || p.plan.bytes < bytes) {
     return wanted("plan", p.plan ? std::to_string(p.plan.bytes) + " bytes" : "missing",
@@ -167,6 +182,7 @@ Status check_gemm_q(const KernelTable& kernels, const GemmQParams& p) {
   }
   FO_RETURN_IF_ERROR(check_optional("rope.cos", p.rope.cos, DType::kF32, {tokens, d / 2}));
   FO_RETURN_IF_ERROR(check_optional("rope.sin", p.rope.sin, DType::kF32, {tokens, d / 2}));
+  FO_RETURN_IF_ERROR(refuse_ragged("GEMM-Q", p.symbols));
   return check_optional_symbols(p.symbols, batch, heads, tokens, -1);
 }
 
@@ -237,7 +253,13 @@ Status check_pool(const PoolParams& p) {
   FO_RETURN_IF_ERROR(check_f32("x", p.x));
   if (p.block < 1) return wanted("block", std::to_string(p.block), "at least 1");
   const int64_t batch = p.x.size(0), heads = p.x.size(2), d = p.x.size(3);
-  const int64_t blocks = ceil_div(p.x.size(1), p.block);
+  int64_t blocks = ceil_div(p.x.size(1), p.block);
+  if (p.starts) {
+    FO_RETURN_IF_ERROR(check_rank("out", p.out, 4));
+    blocks = p.out.size(2);
+    const std::span starts(p.starts, static_cast<size_t>(blocks) + 1);
+    FO_RETURN_IF_ERROR(validate_starts(p.x.size(1), p.block, starts));
+  }
   FO_RETURN_IF_ERROR(check_optional("mean", p.mean, DType::kF32, {batch, heads, d}));
   FO_RETURN_IF_ERROR(check_optional("gate", p.gate, DType::kU8, {batch, heads, blocks}));
   return check_tensor("out", p.out, DType::kF32, {batch, heads, blocks, d});
@@ -258,6 +280,8 @@ Status check_select_cached_rows(const SelectCachedRowsParams& p) {
   FO_RETURN_IF_ERROR(check_symbols(p.symbols, batch, heads, -1, -1));
   const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
   FO_RETURN_IF_ERROR(check_tensor("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
+  // Which kv blocks hold the tokens of a query block is known of blocks of one size.
+  if (p.theta >= 0) FO_RETURN_IF_ERROR(refuse_ragged("choosing cached rows", p.symbols));
   FO_RETURN_IF_ERROR(check_range("text_q", p.text_q, nq));
   FO_RETURN_IF_ERROR(check_range("text_kv", p.text_kv, nkv));
   return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});

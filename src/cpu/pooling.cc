@@ -33,16 +33,17 @@ void pool(const Context& context, float* scratch, const PoolParams& params) {
   const TensorView& x = params.x;
   const TensorView& out = params.out;
   const int64_t tokens = x.size(1), heads = x.size(2);
-  const int64_t blocks = ceil_div(tokens, params.block);
+  const int64_t blocks = params.starts ? out.size(2) : ceil_div(tokens, params.block);
   const int64_t scratch_floats = pool_scratch_floats(params);
   // Heads innermost: they share the cache lines and pages of a token.
   context.pool.run(x.size(0) * blocks * heads, [&](int64_t task, int worker) {
     const int64_t h = task % heads, i = task / heads % blocks, b = task / heads / blocks;
-    const int64_t token = i * params.block;
+    const int64_t token = params.starts ? params.starts[i] : i * params.block;
+    const int64_t end = params.starts ? params.starts[i + 1] : token + params.block;
     PoolArgs args;
     args.x = x.as<float>() + b * x.stride[0] + token * x.stride[1] + h * x.stride[2];
     args.x_stride = x.stride[1];
-    args.rows = std::min<int64_t>(params.block, tokens - token);
+    args.rows = std::min(end, tokens) - token;
     args.width = x.size(3);
     args.offset = params.mean ? params.mean.as<float>() + b * params.mean.stride[0] +
                                     h * params.mean.stride[1]

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <span>
 
+#include "core/symbols_view.h"
+
 namespace flashomni::cpu {
 namespace {
 
@@ -87,7 +89,9 @@ Status check_segment(int token_offset, int64_t rows, int64_t tokens) {
 
 Status check_symbols_given(const SymbolsView& symbols) {
   if (!symbols) return wanted("symbols", "missing", "both S_c and S_s");
-  return symbols.geometry.validate();
+  FO_RETURN_IF_ERROR(symbols.geometry.validate());
+  const auto count = static_cast<size_t>(symbols.geometry.ragged_blocks) + 1;
+  return validate_starts(symbols.geometry, {symbols.starts, symbols.starts ? count : 0});
 }
 
 Status check_symbols(const SymbolsView& symbols, int64_t batch, int64_t heads, int64_t tokens,

@@ -109,13 +109,13 @@ struct Blocks {
 // What both paths are launched with.
 Status make_call(const Launcher& launcher, void* workspace, const AttentionParams& p,
                  AttentionCall& call) {
-  const Blocks blocks(p);
   call = {};
   call.heads = static_cast<int32_t>(p.q.size(2));
   call.q_tokens = static_cast<int32_t>(p.q.size(1));
   call.kv_tokens = static_cast<int32_t>(p.k.size(1));
-  call.num_q_blocks = (call.q_tokens + blocks.q - 1) / blocks.q;
-  call.num_kv_blocks = (call.kv_tokens + blocks.kv - 1) / blocks.kv;
+  const SymbolGeometry planned = p.symbols ? p.symbols.geometry : DensePlans::geometry_of(p);
+  call.num_q_blocks = planned.num_q_blocks();
+  call.num_kv_blocks = planned.num_kv_blocks();
   call.scale = p.scale == 0 ? 1.f / std::sqrt(static_cast<float>(p.q.size(3))) : p.scale;
   call.scale_log2 = static_cast<float>(call.scale * M_LOG2E);
   call.slots = static_cast<float*>(workspace);
@@ -125,12 +125,10 @@ Status make_call(const Launcher& launcher, void* workspace, const AttentionParam
     call.lse_head_stride = p.lse.stride[1];
   }
   char* plan = static_cast<char*>(p.plan.data);
-  SymbolGeometry planned = p.symbols.geometry;
   if (p.symbols) {
     call.s = p.symbols.s;
     call.s_words = planned.s_words();
   } else {
-    planned = DensePlans::geometry_of(p);
     FO_ASSIGN_OR_RETURN(void* lists, launcher.dense.get(p));
     plan = static_cast<char*>(lists);
   }
@@ -179,6 +177,9 @@ Status check_attention(const AttentionParams& p) {
   }
   if (!p.symbols) return check_geometry(DensePlans::geometry_of(p), p);
   FO_RETURN_IF_ERROR(check_geometry(p.symbols.geometry, p));
+  if (p.symbols.geometry.ragged() && !p.symbols.starts) {
+    return invalid_argument("symbols of ragged blocks came without their starts");
+  }
   if (!p.plan) return invalid_argument("symbols came without the plan that was made of them");
   return ok_status();
 }
@@ -196,7 +197,9 @@ Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
   const int head_dim = static_cast<int>(p.q.size(3));
   cudaError_t error = cudaSuccess;
   bool found = false;
-  if (launcher.path == KernelPath::kHopper) {
+  // The Hopper kernel stores tiles of 64 rows as they are, over whatever follows a shorter block.
+  const bool ragged = p.symbols && p.symbols.geometry.ragged();
+  if (launcher.path == KernelPath::kHopper && !ragged) {
     sm90::AttentionArgs args = {};
     static_cast<AttentionCall&>(args) = call;
     FO_ASSIGN_OR_RETURN(args.q, head_map(launcher, p.q, blocks.q, blocks.q == kTileRows));
@@ -215,6 +218,7 @@ Status attention(cudaStream_t stream, const Launcher& launcher, void* workspace,
     args.out = head_rows(p.out);
     args.block_q = blocks.q;
     args.block_kv = blocks.kv;
+    args.starts = ragged ? p.symbols.starts : nullptr;
     found = sm80::launch_attention(args, p.q.dtype, head_dim, launcher.dense.grid(), stream, error);
   }
   if (!found) return internal_error("no attention kernel for a call that passed its check");

@@ -381,6 +381,8 @@ class CudaBackend final : public Backend {
   // The attention part comes first, then that of the projections.
   size_t plan_bytes(const SymbolGeometry& geometry) const override {
     if (!check_attention_plan(geometry, plan_grid_).ok()) return 0;
+    // Projections take no ragged blocks.
+    if (geometry.ragged()) return attention_bytes(geometry);
     return attention_bytes(geometry) + GemmPlanLayout(geometry).bytes;
   }
   Status plan(const Exec& exec, const PlanParams& p) override {
@@ -388,6 +390,10 @@ class CudaBackend final : public Backend {
     if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
     FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
     FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
+    if (p.symbols.geometry.ragged()) {
+      return build_attention_plan(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim,
+                                  p.plan.data);
+    }
     return build_plans(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim, p.plan.data,
                        gemm_section(p.symbols, p.plan));
   }

@@ -186,8 +186,9 @@ Status check_pool(const PoolParams& p) {
   FO_RETURN_IF_ERROR(check_rank("x", p.x, 4));
   FO_RETURN_IF_ERROR(check_any_float("x", p.x));
   if (p.block < 1) return wanted("block", std::to_string(p.block), "at least 1");
+  if (p.starts) FO_RETURN_IF_ERROR(check_rank("out", p.out, 4));
   const int64_t batch = p.x.size(0), heads = p.x.size(2), d = p.x.size(3);
-  const int64_t blocks = (p.x.size(1) + p.block - 1) / p.block;
+  const int64_t blocks = p.starts ? p.out.size(2) : (p.x.size(1) + p.block - 1) / p.block;
   FO_RETURN_IF_ERROR(check_at_most("head_dim", d, kMaxPoolHeadDim));
   FO_RETURN_IF_ERROR(check_at_most("number of blocks", batch * heads * blocks, kMaxGrid));
   FO_RETURN_IF_ERROR(check_optional("mean", p.mean, DType::kF32, {batch, heads, d}));
@@ -212,6 +213,12 @@ Status check_select_cached_rows(const SelectCachedRowsParams& p) {
   const int64_t nq = p.symbols.geometry.num_q_blocks(), nkv = p.symbols.geometry.num_kv_blocks();
   FO_RETURN_IF_ERROR(check_typed("scores", p.scores, DType::kF32, {batch, heads, nq, nkv}));
   FO_RETURN_IF_ERROR(check_at_most("number of query blocks", nq, kMaxSelectRows));
+  // Which kv blocks hold the tokens of a query block is known of blocks of one size.
+  if (p.theta >= 0 && p.symbols.geometry.ragged()) {
+    return unsupported(
+        "choosing cached rows with symbols of ragged blocks, wanted blocks of one "
+        "size");
+  }
   FO_RETURN_IF_ERROR(check_range("text_q", p.text_q, nq));
   FO_RETURN_IF_ERROR(check_range("text_kv", p.text_kv, nkv));
   return check_optional("gate_q", p.gate_q, DType::kU8, {batch, heads, nq});

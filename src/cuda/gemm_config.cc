@@ -124,6 +124,9 @@ Status check_gemm_symbols(const SymbolsView& symbols, int64_t batch, int64_t hea
     return wanted("batch x heads x q_tokens of the symbols", sizes(g.batch, g.heads, g.q_tokens),
                   sizes(batch, heads, tokens));
   }
+  if (g.ragged()) {
+    return unsupported("a projection with symbols of ragged blocks, wanted blocks of one size");
+  }
   if (g.block_q == 64 || g.block_q == 128) return ok_status();
   return unsupported("block_q of the symbols is " + std::to_string(g.block_q) +
                      ", wanted 64 or 128 on a GPU");

@@ -125,6 +125,11 @@ class Preference {
         blas_status(cublasLtMatmulPreferenceCreate(&handle_), "choosing an algorithm of cuBLASLt"));
     const size_t bytes = kBlasBytes;
     FO_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes)));
+    // Where k is split, parts are added in f32 and outside of the output: not in 16 bits there, one
+    // after the other in whatever order they come.
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    FO_RETURN_IF_ERROR(
+        set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof(reductions)));
     FO_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &p.w_alignment, 4));
     FO_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &p.x_alignment, 4));
     FO_RETURN_IF_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &p.y_alignment, 4));

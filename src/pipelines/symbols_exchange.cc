@@ -451,6 +451,11 @@ Result<ImportedSymbols> import_symbols(const std::string& path, const SymbolsHin
 Status export_symbols(const SparseSymbols& symbols, SymbolsFormat format, const std::string& path) {
   if (format == SymbolsFormat::kFosy) return save_symbols(symbols, path);
   FO_RETURN_IF_ERROR(symbols.validate());
+  if (symbols.geometry().ragged()) {
+    return unsupported(std::string("symbols of ragged blocks cannot be written as ") +
+                       symbols_format_name(format) +
+                       ", which does not say where blocks start; wanted fosy");
+  }
   SparseSymbols plain = symbols;
   plain.repair();  // no S_s where S_c is 0: other kernels would compute it
   const SymbolGeometry& g = plain.geometry();

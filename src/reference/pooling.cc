@@ -28,14 +28,24 @@ std::vector<Real> token_mean(int batch, int tokens, int heads, int head_dim,
 template <class Real>
 PoolOutput<Real> pool(int batch, int tokens, int heads, int head_dim, int block,
                       const std::vector<Real>& x, const std::vector<Real>& shift) {
+  std::vector<int> starts;
+  for (int first = 0; first < tokens; first += block) starts.push_back(first);
+  starts.push_back(tokens);
+  return pool(batch, tokens, heads, head_dim, starts, x, shift);
+}
+
+template <class Real>
+PoolOutput<Real> pool(int batch, int tokens, int heads, int head_dim,
+                      const std::vector<int>& starts, const std::vector<Real>& x,
+                      const std::vector<Real>& shift) {
   PoolOutput<Real> out;
   std::vector<Real> token(head_dim);
   std::vector<Real> mean(head_dim);
   std::vector<Real> mean_unit(head_dim);
   for (int b = 0; b < batch; ++b) {
     for (int h = 0; h < heads; ++h) {
-      for (int first = 0; first < tokens; first += block) {
-        const int last = std::min(first + block, tokens);
+      for (size_t i = 0; i + 1 < starts.size(); ++i) {
+        const int first = starts[i], last = starts[i + 1];
         const Real count = static_cast<Real>(last - first);
         std::fill(mean.begin(), mean.end(), Real{0});
         std::fill(mean_unit.begin(), mean_unit.end(), Real{0});
@@ -89,6 +99,8 @@ std::vector<Real> block_scores(int groups, int num_q, int num_kv, int head_dim,
   template std::vector<Real> token_mean(int, int, int, int, const std::vector<Real>&);  \
   template PoolOutput<Real> pool(int, int, int, int, int, const std::vector<Real>&,     \
                                  const std::vector<Real>&);                             \
+  template PoolOutput<Real> pool(int, int, int, int, const std::vector<int>&,           \
+                                 const std::vector<Real>&, const std::vector<Real>&);   \
   template std::vector<Real> block_scores(int, int, int, int, const std::vector<Real>&, \
                                           const std::vector<Real>&, double);
 FO_INSTANTIATE(double)

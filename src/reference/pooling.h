@@ -26,6 +26,12 @@ template <class Real>
 PoolOutput<Real> pool(int batch, int tokens, int heads, int head_dim, int block,
                       const std::vector<Real>& x, const std::vector<Real>& shift);
 
+// The same with block i = tokens [starts[i], starts[i + 1]), as ragged blocks are.
+template <class Real>
+PoolOutput<Real> pool(int batch, int tokens, int heads, int head_dim,
+                      const std::vector<int>& starts, const std::vector<Real>& x,
+                      const std::vector<Real>& shift);
+
 // scale * q k^T for each of `groups` (batch, head) pairs; scale 0 means 1/sqrt(d).
 // q [groups, nQ, d], k [groups, nKV, d]; the result [groups, nQ, nKV].
 template <class Real>

@@ -13,6 +13,7 @@
 namespace flashomni {
 namespace {
 
+using strategies::ExtendedSchedule;
 using strategies::RowScore;
 using strategies::UpdateSchedule;
 
@@ -26,7 +27,10 @@ class FlashOmniStrategy : public Strategy {
   int block_kv() const override { return o_.block_kv; }
 
   Status begin_run(const RunInfo& run) override {
-    schedule_ = UpdateSchedule(o_.schedule, run.steps);
+    const int of = o_.schedule.schedule_steps;
+    schedule_ = ExtendedSchedule(UpdateSchedule(o_.schedule, run.steps),
+                                 of > 0 ? o_.extra_updates * run.steps / of : o_.extra_updates,
+                                 std::max(1, run.layers));
     has_text_ = run.sequence.text_end > run.sequence.text_begin;
     return ok_status();
   }
@@ -64,6 +68,9 @@ class FlashOmniStrategy : public Strategy {
   }
 
   StepKind begin_step(const StepContext& step) override { return schedule_.kind(step.step); }
+  LayerAction layer_action(const StepContext& step, int layer, int) override {
+    return schedule_.action(step.step, layer);
+  }
 
   Status build(const BuildContext& c, SymbolsView out) override {
     const double progress = std::pow(double(c.step.step) / c.step.steps, o_.ramp);
@@ -86,7 +93,7 @@ class FlashOmniStrategy : public Strategy {
 
   FlashOmniOptions o_;
   RowScore row_score_;
-  UpdateSchedule schedule_;
+  ExtendedSchedule schedule_;
   bool has_text_ = true;
 };
 

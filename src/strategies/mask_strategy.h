@@ -38,11 +38,11 @@ class MaskStrategy : public Strategy {
   }
 
  protected:
-  BlockRange keep_q(const SequenceInfo& s) const {
-    return protect_text_ ? text_blocks(s, block_q_) : BlockRange{};
+  BlockRange keep_q(const BuildContext& c) const {
+    return protect_text_ ? text_blocks(c, block_q_) : BlockRange{};
   }
-  BlockRange keep_kv(const SequenceInfo& s) const {
-    return protect_text_ ? text_blocks(s, block_kv_) : BlockRange{};
+  BlockRange keep_kv(const BuildContext& c) const {
+    return protect_text_ ? text_blocks(c, block_kv_) : BlockRange{};
   }
 
   int block_q_;

@@ -135,15 +135,34 @@ Status check_block_sizes(int block_q, int block_kv) {
   return ok_status();
 }
 
+namespace {
+
+std::string sides_text(std::initializer_list<int> sides) {
+  std::string text;
+  for (const int side : sides) text += (text.empty() ? "" : "x") + std::to_string(side);
+  return text;
+}
+
+}  // namespace
+
 Status check_tile_sides(const std::string& what, std::initializer_list<int> sides) {
   const auto zeros = std::count(sides.begin(), sides.end(), 0);
   if (zeros == 0 || zeros == std::ssize(sides)) return ok_status();
-  std::string seen;
-  for (const int side : sides) {
-    if (!seen.empty()) seen += "x";
-    seen += std::to_string(side);
-  }
-  return invalid_argument(what + " of " + seen + ", wanted all sides 0 or none");
+  return invalid_argument(what + " of " + sides_text(sides) + ", wanted all sides 0 or none");
+}
+
+Status check_ragged(int block_q, int block_kv) {
+  if (block_q == block_kv) return ok_status();
+  return invalid_argument("ragged blocks are those of queries and keys alike, block_q is " +
+                          std::to_string(block_q) + " and block_kv " + std::to_string(block_kv));
+}
+
+Status check_ragged_tile(const std::string& what, std::initializer_list<int> sides, int block) {
+  int64_t tokens = 1;  // no overflow: three sides of at most 100,000
+  for (const int side : sides) tokens *= side;
+  if (tokens >= 1 && tokens <= block) return ok_status();
+  return invalid_argument(what + " of " + sides_text(sides) + ", wanted 1 to " +
+                          std::to_string(block) + " tokens: with ragged blocks each is one");
 }
 
 }  // namespace strategies

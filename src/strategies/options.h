@@ -129,6 +129,8 @@ void visit(FlashOmniOptions& o, V& v) {
   v("smooth_k", o.smooth_k, "subtract the mean key before pooling");
   v("prime", o.prime, "refresh features in the last dense warm-up steps as well");
   visit(o.schedule, v);
+  v("extra_updates", o.extra_updates, 0, 100000,
+    "first Dispatch steps that are Updates after all; a fraction: of the trailing layers");
 }
 
 template <class V>
@@ -168,11 +170,17 @@ void visit(SpargeOptions& o, V& v) {
   visit_mask(o, v);
 }
 
+template <class Options, class V>
+void visit_ragged(Options& o, V& v) {
+  v("ragged", o.ragged, "blocks end where tiles of tokens do (block_q and block_kv alike)");
+}
+
 template <class V>
 void visit(DraftOptions& o, V& v) {
   v("sparsity", o.sparsity, 0, 1, "share of vision block pairs that is left out");
   v("patch_rows", o.patch_rows, 0, 100000, "rows of the token grid in a patch (0: no reordering)");
   v("patch_cols", o.patch_cols, 0, 100000, "columns of the token grid in a patch");
+  visit_ragged(o, v);
   visit_mask(o, v);
 }
 
@@ -180,6 +188,7 @@ template <class V>
 void visit(VsaOptions& o, V& v) {
   v("sparsity", o.sparsity, 0, 1, "share of a row's kv blocks that is left out");
   visit_tile(o, 0, v);
+  visit_ragged(o, v);
   visit_mask(o, v);
 }
 
@@ -313,6 +322,7 @@ void visit(StaOptions& o, V& v) {
   v("window_frames", o.window_frames, 1, 100000, "tiles of a window in time");
   v("window_rows", o.window_rows, 1, 100000, "tiles of a window in height");
   v("window_cols", o.window_cols, 1, 100000, "tiles of a window in width");
+  visit_ragged(o, v);
   visit_mask(o, v);
 }
 
@@ -329,5 +339,9 @@ void visit(Svg1Options& o, V& v) {
 Status check_block_sizes(int block_q, int block_kv);
 // Sides of a tile of tokens, of which all are 0 (no reordering) or none is. `what` names it.
 Status check_tile_sides(const std::string& what, std::initializer_list<int> sides);
+// What ragged blocks want of the block sizes.
+Status check_ragged(int block_q, int block_kv);
+// And where each tile is to be one block: sides that are not 0, and no more tokens than a block.
+Status check_ragged_tile(const std::string& what, std::initializer_list<int> sides, int block);
 
 }  // namespace flashomni::strategies

@@ -14,13 +14,17 @@ class PooledMaskStrategy : public MaskStrategy {
 
   size_t scratch_bytes(const SequenceInfo& s) const override {
     ScratchArena arena(nullptr);
-    const PooledScratch pooled(arena, s, block_q_, block_kv_);
+    const Result<std::vector<int32_t>> starts = block_starts(s);
+    const int ragged = starts.ok() && !starts->empty() ? static_cast<int>(starts->size()) - 1 : 0;
+    const PooledScratch pooled(arena, s, block_q_, block_kv_, ragged);
     return arena.bytes();
   }
   Status build(const BuildContext& c, SymbolsView out) override {
     ScratchArena arena(c.scratch);
-    const PooledScratch pooled(arena, c.sequence, block_q_, block_kv_);
-    FO_RETURN_IF_ERROR(pooled_scores(c, pooling(), pooled));
+    const PooledScratch pooled(arena, c.sequence, block_q_, block_kv_, out.geometry.ragged_blocks);
+    PoolingOptions options = pooling();
+    options.starts = out.starts;
+    FO_RETURN_IF_ERROR(pooled_scores(c, options, pooled));
     FO_RETURN_IF_ERROR(compute_all_rows(c, pooled.scores, out));
     return select(c, pooled, out);
   }

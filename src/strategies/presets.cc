@@ -65,8 +65,8 @@ std::vector<Preset> make_presets() {
                                         {"sim_gate", true},
                                         {"theta_sim", 0.1},
                                         {"smooth_k", true}});
-  // Self-attention without text: only block skipping, which every backend has. On the CPU rows can
-  // be cached too (tau_q with row_score column_mass, change or forecast_error).
+  // Self-attention without text: only block skipping. Rows can be cached too (tau_q with row_score
+  // column_mass, change or forecast_error); what that gives on Wan has not been measured.
   const OptionMap wan = with(hunyuan, {{"tau_q", 0.0}});
   const OptionMap degrade = {{"S_q", 0.3}};
 

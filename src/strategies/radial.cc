@@ -27,7 +27,8 @@ class RadialStrategy : public strategies::StaticMaskStrategy {
     const int frame = grid.rows * grid.cols;
     const double top = double(uint64_t{1} << std::bit_width(unsigned(frame)));
     return strategies::piece_pattern(
-        s, block_q_, block_kv_, o_.protect_text, [frame](int position) { return position / frame; },
+        s, block_q_, block_kv_, o_.protect_text, {},
+        [frame](int position) { return position / frame; },
         [&, frame, top](const Piece& a, const Piece& b) {
           if (o_.first_frame && b.key == 0) return true;
           const auto distance = unsigned(std::abs(a.key - b.key));

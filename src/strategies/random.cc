@@ -131,17 +131,18 @@ class RandomStrategy : public Strategy {
     for (size_t r = 0; r < cached; ++r) {
       symbols.set_c(rows[r].first / g.heads, rows[r].first % g.heads, rows[r].second, false);
     }
-    std::vector<std::pair<int, int>> pairs;  // (index into rows, j)
+    // Pairs one after another, each with the chance that is left: exact counts without a list of
+    // them, which for long sequences would be slower than all else here together.
+    size_t pairs = (rows.size() - cached) * size_t(g.num_kv_blocks() - text_kv.size());
+    size_t skipped = static_cast<size_t>(o_.skipped * double(pairs));
     for (size_t r = cached; r < rows.size(); ++r) {
+      const auto [bh, i] = rows[r];
       for (int j = 0; j < g.num_kv_blocks(); ++j) {
-        if (!text_kv.contains(j)) pairs.emplace_back(int(r), j);
+        if (text_kv.contains(j)) continue;
+        if (rng.below(pairs--) >= skipped) continue;
+        symbols.set_s(bh / g.heads, bh % g.heads, i, j, false);
+        --skipped;
       }
-    }
-    const size_t skipped = static_cast<size_t>(o_.skipped * double(pairs.size()));
-    shuffle_front(pairs, skipped, rng);
-    for (size_t p = 0; p < skipped; ++p) {
-      const auto [bh, i] = rows[size_t(pairs[p].first)];
-      symbols.set_s(bh / g.heads, bh % g.heads, i, pairs[p].second, false);
     }
     symbols.repair();
     return symbols;

@@ -33,8 +33,11 @@ inline int64_t block_count(int tokens, int block) {
 struct PooledScratch {
   TensorView mean, q, k, gate_q, gate_k, scores;
 
-  PooledScratch(ScratchArena& arena, const SequenceInfo& s, int block_q, int block_kv) {
-    const int64_t nq = block_count(s.tokens, block_q), nk = block_count(s.tokens, block_kv);
+  // `ragged_blocks` as of SymbolGeometry.
+  PooledScratch(ScratchArena& arena, const SequenceInfo& s, int block_q, int block_kv,
+                int ragged_blocks = 0) {
+    const int64_t nq = ragged_blocks > 0 ? ragged_blocks : block_count(s.tokens, block_q);
+    const int64_t nk = ragged_blocks > 0 ? ragged_blocks : block_count(s.tokens, block_kv);
     mean = arena.take(DType::kF32, {s.batch, s.heads, s.head_dim});
     q = arena.take(DType::kF32, {s.batch, s.heads, nq, s.head_dim});
     k = arena.take(DType::kF32, {s.batch, s.heads, nk, s.head_dim});
@@ -50,6 +53,7 @@ struct PoolingOptions {
   bool smooth_k = false;  // subtract the mean key before pooling
   bool gate = false;      // judge the similarity of the tokens of each block
   double theta_sim = 0;
+  const int32_t* starts = nullptr;  // of ragged blocks, in backend memory
 };
 
 // scores = pooled Q times pooled K^T / sqrt(d); gates where asked for.
@@ -57,8 +61,8 @@ inline Status pooled_scores(const BuildContext& c, const PoolingOptions& o,
                             const PooledScratch& w) {
   Backend& b = *c.backend;
   if (o.smooth_k) FO_RETURN_IF_ERROR(b.token_mean(c.exec, {c.k, w.mean}));
-  PoolParams q{.x = c.q, .block = o.block_q, .out = w.q};
-  PoolParams k{.x = c.k, .block = o.block_kv, .out = w.k};
+  PoolParams q{.x = c.q, .block = o.block_q, .out = w.q, .starts = o.starts};
+  PoolParams k{.x = c.k, .block = o.block_kv, .out = w.k, .starts = o.starts};
   if (o.smooth_k) k.mean = w.mean;
   if (o.gate) {
     q.gate = w.gate_q;

@@ -22,7 +22,7 @@ class SpargeStrategy : public strategies::PooledMaskStrategy {
   double softmax_skip() const override { return o_.pv; }
 
   Status begin_run(const RunInfo& run) override {
-    const BlockRange text = keep_kv(run.sequence);
+    const BlockRange text = keep_kv({.sequence = run.sequence});
     if (o_.sink && text.size() > 0 && text.begin > 0) {
       return unsupported(
           "strategy sparge: sink and protect_text keep two separate column ranges "
@@ -45,8 +45,8 @@ class SpargeStrategy : public strategies::PooledMaskStrategy {
       p.rule = SelectRule::kKeepCdfLt;
       p.parameter = static_cast<float>(o_.tau);
     }
-    p.keep_q = keep_q(c.sequence);
-    p.keep_kv = keep_kv(c.sequence);
+    p.keep_q = keep_q(c);
+    p.keep_kv = keep_kv(c);
     if (o_.sink) p.keep_kv = {0, std::max(1, p.keep_kv.end)};
     p.gate_q = w.gate_q;
     p.gate_kv = w.gate_k;

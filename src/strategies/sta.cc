@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sliding tile attention; see StaOptions. A block that holds parts of several tiles sees what any
-// of them sees.
+// Sliding tile attention; see StaOptions. A block that holds parts of several tiles, as ragged ones
+// never do, sees what any of them sees.
 #include <algorithm>
 #include <cstdlib>
 
@@ -21,12 +21,17 @@ class StaStrategy : public strategies::StaticMaskStrategy {
   const char* name() const override { return "sta"; }
 
   Result<std::vector<int>> token_order(const SequenceInfo& s) const override {
-    return strategies::tile_order(name(), s.grid, {o_.tile_frames, o_.tile_rows, o_.tile_cols});
+    return strategies::tile_order(name(), s.grid, tile());
+  }
+  Result<std::vector<int32_t>> block_starts(const SequenceInfo& s) const override {
+    if (!o_.ragged) return std::vector<int32_t>{};
+    return strategies::tile_blocks(name(), s, tile(), block_q_);
   }
 
  protected:
   Result<SparseSymbols> pattern(const SequenceInfo& s) const override {
     FO_ASSIGN_OR_RETURN(const std::vector<int> order, token_order(s));
+    FO_ASSIGN_OR_RETURN(const std::vector<int32_t> starts, block_starts(s));
     const int rows = static_cast<int>(ceil_div(s.grid.rows, o_.tile_rows));
     const int cols = static_cast<int>(ceil_div(s.grid.cols, o_.tile_cols));
     const int frames = static_cast<int>(ceil_div(s.grid.frames, o_.tile_frames));
@@ -43,7 +48,7 @@ class StaStrategy : public strategies::StaticMaskStrategy {
       return std::abs(std::clamp(q, half, count - 1 - half) - k) <= half;
     };
     return strategies::piece_pattern(
-        s, block_q_, block_kv_, o_.protect_text, tile_of,
+        s, block_q_, block_kv_, o_.protect_text, starts, tile_of,
         [&](const strategies::Piece& a, const strategies::Piece& b) {
           const int q = a.key, k = b.key;
           return near(q / cols / rows, k / cols / rows, frames, o_.window_frames) &&
@@ -53,6 +58,8 @@ class StaStrategy : public strategies::StaticMaskStrategy {
   }
 
  private:
+  strategies::Tile tile() const { return {o_.tile_frames, o_.tile_rows, o_.tile_cols}; }
+
   StaOptions o_;
 };
 
@@ -60,6 +67,9 @@ class StaStrategy : public strategies::StaticMaskStrategy {
 
 Result<std::unique_ptr<Strategy>> make_sta(const StaOptions& options) {
   FO_RETURN_IF_ERROR(strategies::check_block_sizes(options.block_q, options.block_kv));
+  if (options.ragged) {
+    FO_RETURN_IF_ERROR(strategies::check_ragged(options.block_q, options.block_kv));
+  }
   return std::unique_ptr<Strategy>(new StaStrategy(options));
 }
 

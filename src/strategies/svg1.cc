@@ -90,7 +90,7 @@ class Svg1Strategy : public strategies::PooledMaskStrategy {
     patterns_.clear();
     for (const bool temporal : {false, true}) {
       const SparseSymbols one = strategies::piece_pattern(
-          s, block_q_, block_kv_, o_.protect_text,
+          s, block_q_, block_kv_, o_.protect_text, {},
           [&](int position) { return piece[size_t(position)]; },
           [&](const Piece& p, const Piece& q) {
             const Run a = run_of(p), b = run_of(q);
@@ -109,7 +109,7 @@ class Svg1Strategy : public strategies::PooledMaskStrategy {
 
  protected:
   Status select(const BuildContext& c, const PooledScratch& w, SymbolsView out) override {
-    SelectPatternParams p{.scores = w.scores, .keep_q = keep_q(c.sequence)};
+    SelectPatternParams p{.scores = w.scores, .keep_q = keep_q(c)};
     p.patterns = static_cast<const uint64_t*>(memory_->data());
     p.count = 2;
     p.symbols = out;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,25 +32,30 @@ struct Piece {
 };
 
 // One head's S_s: a block pair is kept if keep(a, b) for any pair of their pieces, or where it
-// holds text, if `protect_text`. key_of numbers the position of a vision token.
+// holds text, if `protect_text`. key_of numbers the position of a vision token. `starts`: of ragged
+// blocks, or empty.
 template <class KeyOf, class Keep>
 SparseSymbols piece_pattern(const SequenceInfo& s, int block_q, int block_kv, bool protect_text,
-                            const KeyOf& key_of, const Keep& keep) {
+                            std::span<const int32_t> starts, const KeyOf& key_of,
+                            const Keep& keep) {
   SymbolGeometry g;
   g.batch = 1;
   g.heads = 1;
   g.q_tokens = g.kv_tokens = s.tokens;
   g.block_q = block_q;
   g.block_kv = block_kv;
-  SparseSymbols out(g);
+  if (!starts.empty()) g.ragged_blocks = static_cast<int>(starts.size()) - 1;
+  SparseSymbols out(g, starts);
   struct Block {
     std::vector<Piece> pieces;
     bool text = false;
   };
   auto blocks_of = [&](int block) {
-    std::vector<Block> blocks(size_t((s.tokens + block - 1) / block));
+    std::vector<Block> blocks;
     for (int t = 0; t < s.tokens; ++t) {
-      Block& b = blocks[size_t(t / block)];
+      const bool begins = starts.empty() ? t % block == 0 : t == starts[blocks.size()];
+      if (begins) blocks.emplace_back();
+      Block& b = blocks.back();
       if (t >= s.text_begin && t < s.text_end) {
         b.text = true;
         continue;
@@ -89,7 +95,7 @@ inline SparseSymbols for_all_heads(const SparseSymbols& one, const SequenceInfo&
   SymbolGeometry g = one.geometry();
   g.batch = s.batch;
   g.heads = s.heads;
-  SparseSymbols out(g);
+  SparseSymbols out(g, one.starts());
   for (int group = 0; group < g.batch * g.heads; ++group) {
     std::copy(one.c_words().begin(), one.c_words().end(),
               out.c_words().begin() + group * std::ptrdiff_t(one.c_words().size()));

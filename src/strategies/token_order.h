@@ -4,6 +4,7 @@
 // each other, so that a symbol block is a patch of the picture (and of a few frames).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,10 @@ struct Tile {
 // tokens of each tile likewise; tiles at the far edges are smaller where the grid is no multiple.
 // Fails by name without a grid.
 Result<std::vector<int>> tile_order(const char* strategy, const TokenGrid& grid, const Tile& tile);
+
+// Starts of ragged blocks (Strategy::block_starts) of at most `block` tokens over a sequence whose
+// vision tokens lie in tile_order: every tile begins a block, and so does the text.
+Result<std::vector<int32_t>> tile_blocks(const char* strategy, const SequenceInfo& sequence,
+                                         const Tile& tile, int block);
 
 }  // namespace flashomni::strategies

@@ -22,7 +22,11 @@ class VsaStrategy : public strategies::PooledMaskStrategy {
 
   Result<std::vector<int>> token_order(const SequenceInfo& s) const override {
     if (o_.tile_frames == 0) return std::vector<int>{};
-    return strategies::tile_order(name(), s.grid, {o_.tile_frames, o_.tile_rows, o_.tile_cols});
+    return strategies::tile_order(name(), s.grid, tile());
+  }
+  Result<std::vector<int32_t>> block_starts(const SequenceInfo& s) const override {
+    if (!o_.ragged) return std::vector<int32_t>{};
+    return strategies::tile_blocks(name(), s, tile(), block_q_);
   }
 
  protected:
@@ -34,12 +38,14 @@ class VsaStrategy : public strategies::PooledMaskStrategy {
         c.exec, {.scores = w.scores,
                  .rule = SelectRule::kTopK,
                  .parameter = static_cast<float>(std::clamp(kept, 1.0, double(blocks))),
-                 .keep_q = keep_q(c.sequence),
-                 .keep_kv = keep_kv(c.sequence),
+                 .keep_q = keep_q(c),
+                 .keep_kv = keep_kv(c),
                  .symbols = out});
   }
 
  private:
+  strategies::Tile tile() const { return {o_.tile_frames, o_.tile_rows, o_.tile_cols}; }
+
   VsaOptions o_;
 };
 
@@ -49,6 +55,11 @@ Result<std::unique_ptr<Strategy>> make_vsa(const VsaOptions& options) {
   FO_RETURN_IF_ERROR(strategies::check_block_sizes(options.block_q, options.block_kv));
   FO_RETURN_IF_ERROR(strategies::check_tile_sides(
       "a tile", {options.tile_frames, options.tile_rows, options.tile_cols}));
+  if (options.ragged) {
+    FO_RETURN_IF_ERROR(strategies::check_ragged(options.block_q, options.block_kv));
+    FO_RETURN_IF_ERROR(strategies::check_ragged_tile(
+        "a tile", {options.tile_frames, options.tile_rows, options.tile_cols}, options.block_q));
+  }
   return std::unique_ptr<Strategy>(new VsaStrategy(options));
 }
 

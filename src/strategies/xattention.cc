@@ -39,8 +39,8 @@ class XAttentionStrategy : public strategies::MaskStrategy {
     return c.backend->select_kv_blocks(c.exec, {.scores = w.scores,
                                                 .rule = SelectRule::kKeepCdfGe,
                                                 .parameter = static_cast<float>(o_.tau),
-                                                .keep_q = keep_q(c.sequence),
-                                                .keep_kv = keep_kv(c.sequence),
+                                                .keep_q = keep_q(c),
+                                                .keep_kv = keep_kv(c),
                                                 .symbols = out});
   }
 

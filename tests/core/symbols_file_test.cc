@@ -107,7 +107,7 @@ TEST(SymbolsFile, RefusesMalformedInputWithAReason) {
   expect_refused({}, kCorrupt, "0 bytes");
   refused([](auto& f) { f.resize(35); }, kCorrupt, "35 bytes, wanted at least 36");
   refused([](auto& f) { f[0] = 'f'; }, kCorrupt, "not a symbols file");
-  refused([](auto& f) { f[4] = 2; }, StatusCode::kUnsupported, "version 2, wanted 1");
+  refused([](auto& f) { f[4] = 3; }, StatusCode::kUnsupported, "version 3, wanted 1 or 2");
   refused([](auto& f) { f[12] = 0; }, kCorrupt, "heads is 0");
   refused([](auto& f) { put_u32(f, 16, 0xffffffffu); }, kCorrupt, "q_tokens is -1");
   refused([](auto& f) { f[24] = 65; }, kCorrupt, "block_q is 65");
@@ -121,6 +121,34 @@ TEST(SymbolsFile, RefusesMalformedInputWithAReason) {
   std::vector<uint8_t> unsealed = kWorkedFile;
   unsealed[48] ^= 1;
   expect_refused(unsealed, kCorrupt, "checksum");
+}
+
+// A file of four ragged blocks, of 3, 32, 1 and 4 tokens: their number lies at byte 32, where they
+// end behind it.
+TEST(SymbolsFile, RefusesMalformedRaggedBlocks) {
+  const SymbolGeometry g = {
+      .q_tokens = 40, .kv_tokens = 40, .block_q = 32, .block_kv = 32, .ragged_blocks = 4};
+  const std::vector<int32_t> starts = {0, 3, 35, 36, 40};
+  const std::vector<uint8_t> file = serialize_symbols(SparseSymbols(g, starts));
+  ASSERT_EQ(file.size(), 96u);
+  const auto refused = [&](const std::function<void(std::vector<uint8_t>&)>& change,
+                           const std::string& reason) {
+    std::vector<uint8_t> bytes = file;
+    change(bytes);
+    reseal(bytes);
+    expect_refused(bytes, StatusCode::kCorruptFile, reason);
+  };
+  refused([](auto& f) { f[4] = 1; }, "96 bytes, wanted");
+  refused([](auto& f) { f.resize(40); }, "40 bytes, wanted 96");
+  refused([](auto& f) { put_u32(f, 32, 0); }, "says 0 ragged blocks");
+  refused([](auto& f) { put_u32(f, 32, 1); }, "ragged_blocks is 1, wanted 2..40");
+  refused([](auto& f) { put_u32(f, 32, ~0u); }, "ragged_blocks is -1");
+  refused([](auto& f) { put_u32(f, 32, 5); }, "96 bytes, wanted 108");
+  refused([](auto& f) { put_u32(f, 28, 64); }, "32x64");
+  refused([](auto& f) { put_u32(f, 36, 0); }, "starts[1] of ragged blocks is 0");
+  refused([](auto& f) { put_u32(f, 40, 36); }, "starts[2] of ragged blocks is 36");
+  refused([](auto& f) { put_u32(f, 44, ~0u); }, "starts[3] of ragged blocks is -1");
+  refused([](auto& f) { put_u32(f, 48, 39); }, "starts[4] of ragged blocks is 39, wanted 40");
 }
 
 // Headers that ask for up to 512 MiB, above a body of a few bytes, must cost nothing.
@@ -160,7 +188,9 @@ TEST(SymbolsFile, SurvivesRandomMutations) {
     if (k % 500 == 0) {
       SymbolGeometry g = random_geometry(rng);
       g.heads = std::min(g.heads, 4);
-      base = k == 0 ? kWorkedFile : serialize_symbols(random_symbols(rng, g));
+      base = k == 0          ? kWorkedFile
+             : k % 1500 == 0 ? serialize_symbols(random_ragged_symbols(rng))
+                             : serialize_symbols(random_symbols(rng, g));
     }
     std::vector<uint8_t> bytes = base;
     for (int edits = rng.range(1, 4); edits > 0; --edits) {
@@ -173,7 +203,7 @@ TEST(SymbolsFile, SurvivesRandomMutations) {
           if (size > 0) bytes[rng.below(size)] = uint8_t(rng.next());
           break;
         case 2:
-          if (size >= 32) put_u32(bytes, 4 * rng.below(8), kExtremes[rng.below(12)]);
+          if (size >= 36) put_u32(bytes, 4 * rng.below(9), kExtremes[rng.below(12)]);
           break;
         case 3:
           bytes.resize(rng.below(size + 1));

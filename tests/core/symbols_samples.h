@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/rng.h"
 #include "flashomni/symbols.h"
@@ -48,6 +49,42 @@ inline SparseSymbols random_bits(Rng& rng, const SymbolGeometry& g) {
       }
     }
   }
+  return a;
+}
+
+// Ragged blocks of 1 to block_q tokens over some sequence.
+struct RaggedSample {
+  SymbolGeometry geometry;
+  std::vector<int32_t> starts = {0};
+};
+inline RaggedSample random_ragged(Rng& rng) {
+  RaggedSample out;
+  SymbolGeometry& g = out.geometry;
+  g.batch = rng.range(1, 2);
+  g.heads = rng.range(1, 4);
+  g.block_q = g.block_kv = 32 << rng.range(0, 2);
+  g.ragged_blocks = rng.coin(0.2) ? rng.range(60, 132) : rng.range(1, 20);
+  for (int i = 0; i < g.ragged_blocks; ++i) {
+    out.starts.push_back(out.starts.back() + rng.range(1, g.block_q));
+  }
+  g.q_tokens = g.kv_tokens = out.starts.back();
+  return out;
+}
+inline SparseSymbols random_ragged_symbols(Rng& rng) {
+  const RaggedSample sample = random_ragged(rng);
+  SparseSymbols a(sample.geometry, sample.starts);
+  const double density = rng.uniform();
+  for (int b = 0; b < a.geometry().batch; ++b) {
+    for (int h = 0; h < a.geometry().heads; ++h) {
+      for (int i = 0; i < a.geometry().num_q_blocks(); ++i) {
+        a.set_c(b, h, i, rng.coin(0.8));
+        for (int j = 0; j < a.geometry().num_kv_blocks(); ++j) {
+          a.set_s(b, h, i, j, rng.coin(density));
+        }
+      }
+    }
+  }
+  a.repair();
   return a;
 }
 

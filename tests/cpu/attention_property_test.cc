@@ -37,6 +37,16 @@ TEST_P(AttentionPatterns, MatchesTheOracle) {
   for (uint64_t i = 0; i < 16; ++i) expect_right(random_attention_case(base + i, GetParam()));
 }
 
+TEST_P(AttentionPatterns, RaggedBlocksMatchTheOracle) {
+  const uint64_t base = 1000 * (1 + static_cast<uint64_t>(GetParam())) + 500;
+  for (uint64_t i = 0; i < 16; ++i) {
+    AttentionCase c = random_attention_case(base + i, GetParam());
+    c.sparse = true;
+    make_ragged(c);
+    expect_right(c);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, AttentionPatterns, testing::ValuesIn(kPatterns),
                          [](const auto& p) { return pattern_name(p.param); });
 
@@ -192,26 +202,75 @@ TEST(AttentionProperty, SkippedBlocksAreNeverRead) {
   }
 }
 
+// With symbols that leave nothing out, and without symbols: the same bits.
+void expect_all_ones_is_dense(AttentionCase c) {
+  const AttentionData data = make_data(c);
+  ASSERT_EQ(data.symbols.counts().active_pairs, data.symbols.counts().pairs);
+  for (const std::string& isa : cpu_isas()) {
+    SCOPED_TRACE(c.text() + " isa=" + isa);
+    c.sparse = false;
+    const AttentionOutcome dense = run(cpu_backend(isa), c, data);
+    c.sparse = true;
+    const AttentionOutcome sparse = run(cpu_backend(isa), c, data);
+    EXPECT_EQ(dense.status.ok(), sparse.status.ok());
+    EXPECT_TRUE(same_bits(sparse.out, dense.out));
+    EXPECT_TRUE(same_bits(sparse.lse, dense.lse));
+  }
+}
+
 TEST(AttentionExactness, AllOnesIsDenseBitForBit) {
   for (uint64_t seed = 22000; seed < 22016; ++seed) {
     AttentionCase c = random_attention_case(seed, Pattern::kAllOnes);
+    expect_all_ones_is_dense(c);
+  }
+}
+
+// Wherever blocks end, keys go through the softmax in the aligned groups of a dense call.
+TEST(AttentionExactness, AllOnesOfRaggedBlocksIsDenseBitForBit) {
+  for (uint64_t seed = 22500; seed < 22524; ++seed) {
+    AttentionCase c = random_attention_case(seed, Pattern::kAllOnes);
+    if (seed % 3 == 0) c.geometry.q_tokens = 300 + static_cast<int>(seed % 100);
+    make_ragged(c);
+    expect_all_ones_is_dense(c);
+  }
+}
+
+// The same mask in whole blocks, once said so and once as ragged blocks that happen to be whole.
+TEST(AttentionExactness, RaggedBlocksOfOneSizeAreBlocksOfOneSize) {
+  for (const int block : {32, 64, 128}) {
+    AttentionCase c;
+    c.seed = 22600 + static_cast<uint64_t>(block);
+    c.geometry = {.heads = 2,
+                  .q_tokens = 5 * block - 3,
+                  .kv_tokens = 5 * block - 3,
+                  .block_q = block,
+                  .block_kv = block};
+    c.head_dim = 40;
+    c.pattern = Pattern::kBoth;
     const AttentionData data = make_data(c);
+    AttentionData ragged = data;
+    for (int i = 0; i < 5; ++i) c.starts.push_back(i * block);
+    c.starts.push_back(5 * block - 3);
+    SymbolGeometry g = c.geometry;
+    g.ragged_blocks = 5;
+    ragged.symbols = SparseSymbols(g, c.starts);
+    std::ranges::copy(data.symbols.c_words(), ragged.symbols.c_words().begin());
+    std::ranges::copy(data.symbols.s_words(), ragged.symbols.s_words().begin());
     for (const std::string& isa : cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
-      c.sparse = false;
-      const AttentionOutcome dense = run(cpu_backend(isa), c, data);
-      c.sparse = true;
-      const AttentionOutcome sparse = run(cpu_backend(isa), c, data);
-      EXPECT_EQ(dense.status.ok(), sparse.status.ok());
-      EXPECT_TRUE(same_bits(sparse.out, dense.out));
-      EXPECT_TRUE(same_bits(sparse.lse, dense.lse));
+      const AttentionOutcome whole = run(cpu_backend(isa), c, data);
+      const AttentionOutcome other = run(cpu_backend(isa), c, ragged);
+      ASSERT_TRUE(other.status.ok()) << other.status.to_string();
+      EXPECT_TRUE(same_bits(other.out, whole.out));
+      EXPECT_TRUE(same_bits(other.lse, whole.lse));
     }
   }
 }
 
 TEST(AttentionExactness, ThreadCountDoesNotChangeABit) {
   for (uint64_t seed = 23000; seed < 23008; ++seed) {
-    const AttentionCase c = random_attention_case(seed, Pattern::kBoth);
+    AttentionCase c = random_attention_case(seed, Pattern::kBoth);
+    if (seed % 2 == 1) make_ragged(c);
     const AttentionData data = make_data(c);
     for (const std::string& isa : cpu_isas()) {
       SCOPED_TRACE(c.text() + " isa=" + isa);
@@ -258,6 +317,43 @@ TEST_F(AttentionControl, AnyFlippedBlockIsCaught) {
       wrong.symbols.repair();
       if (wrong.symbols == data_.symbols) continue;  // was the row's only block
       EXPECT_FALSE(check_with(wrong)) << "S_s[1,1," << i << "," << j << "]";
+    }
+  }
+}
+
+// Of ragged blocks: every start moved by a token, and every flipped block.
+TEST(AttentionProperty, WrongRaggedBlocksAreCaught) {
+  AttentionCase c;
+  c.seed = 24100;
+  c.geometry = {.heads = 2, .q_tokens = 150, .kv_tokens = 150, .block_q = 32, .block_kv = 32};
+  c.head_dim = 16;
+  c.pattern = Pattern::kWindow;
+  make_ragged(c);
+  const AttentionData data = make_data(c);
+  const AttentionTruth truth = make_truth(c, data);
+  EXPECT_TRUE(check(run(cpu_backend(), c, data), truth));
+  const int blocks = c.geometry.ragged_blocks;
+  ASSERT_GT(blocks, 5);
+  int moved = 0;
+  for (int i = 1; i < blocks; ++i) {
+    std::vector<int32_t> starts = c.starts;
+    ++starts[size_t(i)];
+    AttentionData wrong = data;
+    wrong.symbols = SparseSymbols(data.symbols.geometry(), starts);
+    std::ranges::copy(data.symbols.c_words(), wrong.symbols.c_words().begin());
+    std::ranges::copy(data.symbols.s_words(), wrong.symbols.s_words().begin());
+    if (!wrong.symbols.validate().ok()) continue;  // a block became too long, or empty
+    ++moved;
+    EXPECT_FALSE(check(run(cpu_backend(), c, wrong), truth)) << "start of block " << i;
+  }
+  EXPECT_GT(moved, 2);
+  for (int i = 0; i < blocks; ++i) {
+    for (int j = 0; j < blocks; ++j) {
+      AttentionData wrong = data;
+      wrong.symbols.set_s(0, 1, i, j, !wrong.symbols.s(0, 1, i, j));
+      wrong.symbols.repair();
+      if (wrong.symbols == data.symbols) continue;  // was the row's only block
+      EXPECT_FALSE(check(run(cpu_backend(), c, wrong), truth)) << "S_s[0,1," << i << "," << j;
     }
   }
 }

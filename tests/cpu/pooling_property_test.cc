@@ -23,7 +23,10 @@ TEST(PoolProperty, MatchesTheOracle) {
     Rng rng(seed);
     const int batch = rng.range(1, 2), heads = rng.range(1, 4), block = pick_block(rng);
     const int tokens = pick_tokens(rng, block), d = pick_head_dim(rng);
-    const int blocks = (tokens + block - 1) / block;
+    // Blocks of one size, or of their own length.
+    const bool ragged = seed % 2 == 1;
+    const std::vector<int> starts = pick_starts(rng, tokens, ragged ? 1 : block, block);
+    const int blocks = static_cast<int>(starts.size()) - 1;
     const Placement placement = pick_placement(rng);
     const bool smooth = rng.coin(0.5);
     std::vector<double> x = outlier_values(rng, int64_t{1} * batch * tokens * heads * d);
@@ -31,11 +34,11 @@ TEST(PoolProperty, MatchesTheOracle) {
     x = rounded_to(kF32, x);
     const std::vector<double> mean = reference::token_mean(batch, tokens, heads, d, x);
     const std::vector<double> shift = smooth ? rounded_to(kF32, mean) : std::vector<double>{};
-    const auto truth = reference::pool(batch, tokens, heads, d, block, x, shift);
-    const auto naive = reference::pool(batch, tokens, heads, d, block, to_f32(x), to_f32(shift));
+    const auto truth = reference::pool(batch, tokens, heads, d, starts, x, shift);
+    const auto naive = reference::pool(batch, tokens, heads, d, starts, to_f32(x), to_f32(shift));
     std::vector<double> negative = shift;
     for (double& v : negative) v = -std::abs(v);
-    const auto size = reference::pool(batch, tokens, heads, d, block, absolute(x), negative);
+    const auto size = reference::pool(batch, tokens, heads, d, starts, absolute(x), negative);
     std::vector<double> by_value = truth.similarity;
     std::sort(by_value.begin(), by_value.end());
     // Halfway between two blocks, so that rounding cannot decide.
@@ -47,7 +50,8 @@ TEST(PoolProperty, MatchesTheOracle) {
       SCOPED_TRACE("pool seed=" + std::to_string(seed) + " b=" + std::to_string(batch) +
                    " h=" + std::to_string(heads) + " n=" + std::to_string(tokens) +
                    " d=" + std::to_string(d) + " block=" + std::to_string(block) +
-                   (smooth ? " smooth " : " ") + placement_text(placement) + " isa=" + isa);
+                   (ragged ? " ragged" : "") + (smooth ? " smooth " : " ") +
+                   placement_text(placement) + " isa=" + isa);
       Backend& backend = cpu_backend(isa);
       const GuardTensor in(backend, kF32, {batch, tokens, heads, d}, x, placement);
       const GuardTensor mean_out(backend, kF32, {batch, heads, d}, placement);
@@ -70,7 +74,8 @@ TEST(PoolProperty, MatchesTheOracle) {
                                .mean = shift_in.view(),
                                .out = out.view(),
                                .gate = gate.view(),
-                               .theta_sim = static_cast<float>(theta)});
+                               .theta_sim = static_cast<float>(theta),
+                               .starts = ragged ? starts.data() : nullptr});
       EXPECT_TRUE(done.ok()) << done.to_string();
       EXPECT_EQ(in.damage() + out.damage() + gate.damage(), "");
       EXPECT_TRUE(compare(out.read(), within(truth.mean, {.naive = to_f64(naive.mean),

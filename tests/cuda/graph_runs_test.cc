@@ -7,6 +7,7 @@
 #include "pipelines/bare_transformer.h"
 #include "pipelines/text_to_image.h"
 #include "tests/cuda/cuda_backend.h"
+#include "tests/cuda/small_bare.h"
 
 namespace flashomni {
 namespace {
@@ -74,18 +75,9 @@ TEST_P(GraphRunsTest, RandomSymbolsAndDegradedLayers) {
 TEST_P(GraphRunsTest, BareTransformers) {
   for (const std::string& name : bare_transformer_names()) {
     SCOPED_TRACE(name);
-    BareTransformerOptions o;
-    o.model = name;
-    o.random_weights = true;
-    o.layers = 1;
-    o.width = o.height = 256;
-    o.frames = name.starts_with("flux") ? 1 : 5;
-    o.text_tokens = 77;
-    auto model = load_bare_transformer(backend(), o);
+    auto model = load_bare_transformer(backend(), testkit::small_bare_options(name));
     ASSERT_TRUE(model.ok()) << model.status().to_string();
-    RandomOptions options;
-    options.cached = options.skipped = .3;
-    options.schedule = {2, 2, 0, true};
+    const RandomOptions options = testkit::small_bare_symbols();
     std::vector<float> latents[2];
     for (const bool graphs : {false, true}) {
       auto run = (*model)->run(12, std::move(*make_random(options)), {.graphs = graphs}, {});

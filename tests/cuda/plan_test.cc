@@ -130,6 +130,12 @@ TEST_F(CudaPlan, EqualsTheHostBuilder) {
     c.head_dim = pick<int>(rng, {64, 128});
     c.dense = rng.coin(0.15);
     c.skewed = seed % 2 == 0;
+    // Plans know of ragged blocks how many there are.
+    if (seed % 5 == 0) {
+      g.kv_tokens = g.q_tokens;
+      g.block_kv = g.block_q;
+      g.ragged_blocks = std::min(g.q_tokens, 2 * g.num_q_blocks() + 1);
+    }
     expect_equal_plans(backend(), c);
   }
 }

@@ -26,7 +26,12 @@ TEST_F(CudaPool, MatchesTheOracle) {
     Rng rng(seed);
     const int batch = rng.range(1, 2), heads = rng.range(1, 4), block = pick_block(rng);
     const int tokens = pick_tokens(rng, block), d = pick_head_dim(rng);
-    const int blocks = (tokens + block - 1) / block;
+    // Blocks of one size, or of their own length, whose starts lie on the device.
+    const bool ragged = seed % 2 == 1;
+    const std::vector<int> starts = pick_starts(rng, tokens, ragged ? 1 : block, block);
+    const int blocks = static_cast<int>(starts.size()) - 1;
+    GuardBuffer starts_memory(backend(), starts.size() * sizeof(int));
+    starts_memory.write(starts.data());
     const Placement placement = pick_placement(rng);
     const bool smooth = rng.coin(0.5);
     const DType dtype = kFloatTypes[seed % 3];
@@ -35,11 +40,11 @@ TEST_F(CudaPool, MatchesTheOracle) {
     x = rounded_to(dtype, x);
     const std::vector<double> mean = reference::token_mean(batch, tokens, heads, d, x);
     const std::vector<double> shift = smooth ? rounded_to(kF32, mean) : std::vector<double>{};
-    const auto truth = reference::pool(batch, tokens, heads, d, block, x, shift);
-    const auto naive = reference::pool(batch, tokens, heads, d, block, to_f32(x), to_f32(shift));
+    const auto truth = reference::pool(batch, tokens, heads, d, starts, x, shift);
+    const auto naive = reference::pool(batch, tokens, heads, d, starts, to_f32(x), to_f32(shift));
     std::vector<double> negative = shift;
     for (double& v : negative) v = -std::abs(v);
-    const auto size = reference::pool(batch, tokens, heads, d, block, absolute(x), negative);
+    const auto size = reference::pool(batch, tokens, heads, d, starts, absolute(x), negative);
     std::vector<double> by_value = truth.similarity;
     std::sort(by_value.begin(), by_value.end());
     // Halfway between two blocks, so that rounding cannot decide.
@@ -51,8 +56,8 @@ TEST_F(CudaPool, MatchesTheOracle) {
       SCOPED_TRACE("pool seed=" + std::to_string(seed) + " b=" + std::to_string(batch) +
                    " h=" + std::to_string(heads) + " n=" + std::to_string(tokens) +
                    " d=" + std::to_string(d) + " block=" + std::to_string(block) +
-                   (smooth ? " smooth " : " ") + placement_text(placement) + " " +
-                   dtype_name(dtype));
+                   (ragged ? " ragged" : "") + (smooth ? " smooth " : " ") +
+                   placement_text(placement) + " " + dtype_name(dtype));
       Backend& gpu = backend();
       const GuardTensor in(gpu, dtype, {batch, tokens, heads, d}, x, placement);
       const GuardTensor mean_out(gpu, kF32, {batch, heads, d}, placement);
@@ -70,13 +75,16 @@ TEST_F(CudaPool, MatchesTheOracle) {
       if (smooth) shift_in = GuardTensor(gpu, kF32, {batch, heads, d}, shift, placement);
       const GuardTensor out(gpu, kF32, {batch, heads, blocks, d}, placement);
       const GuardTensor gate(gpu, DType::kU8, {batch, heads, blocks}, placement);
-      done = gpu.pool({}, {.x = in.view(),
-                           .block = block,
-                           .mean = shift_in.view(),
-                           .out = out.view(),
-                           .gate = gate.view(),
-                           .theta_sim = static_cast<float>(theta)});
+      done = gpu.pool(
+          {}, {.x = in.view(),
+               .block = block,
+               .mean = shift_in.view(),
+               .out = out.view(),
+               .gate = gate.view(),
+               .theta_sim = static_cast<float>(theta),
+               .starts = ragged ? static_cast<const int32_t*>(starts_memory.data()) : nullptr});
       EXPECT_TRUE(done.ok()) << done.to_string();
+      EXPECT_EQ(starts_memory.damage(), "");
       EXPECT_EQ(in.damage() + out.damage() + gate.damage(), "");
       EXPECT_TRUE(compare(out.read(), within(truth.mean, {.naive = to_f64(naive.mean),
                                                           .magnitude = size.mean,

@@ -73,6 +73,53 @@ TEST_F(CudaRefusal, PlansThatAreMissingOrTooSmall) {
   EXPECT_TRUE(mentions(backend().plan({}, {of_32.view(), {memory.data(), memory.bytes()}}), "32"));
 }
 
+TEST_F(CudaRefusal, RaggedBlocks) {
+  SymbolGeometry g{.heads = 2,
+                   .q_tokens = 100,
+                   .kv_tokens = 100,
+                   .block_q = 64,
+                   .block_kv = 64,
+                   .ragged_blocks = 3};
+  const std::vector<int32_t> starts = {0, 10, 60, 100};
+  GuardedSymbols symbols(backend(), SparseSymbols(g, starts));
+  const GuardTensor x(backend(), DType::kBF16, {1, 100, 2, 64});
+  AttentionParams p{.q = x.view(), .k = x.view(), .v = x.view(), .out = x.view()};
+  p.symbols = symbols.view();
+  p.plan = symbols.make_plan();
+  EXPECT_TRUE(backend().supports(p).ok()) << backend().supports(p).to_string();
+  p.symbols.starts = nullptr;
+  EXPECT_TRUE(mentions(backend().supports(p), "came without their starts"));
+
+  // Projections and the choice of cached rows want blocks of one size.
+  const GuardTensor w(backend(), DType::kBF16, {128, 128});
+  const auto heads = backend().pack_weight({.weight = w.view(), .out_head_dim = 64});
+  const auto plain = backend().pack_weight({.weight = w.view()});
+  ASSERT_TRUE(heads.ok() && plain.ok());
+  const GuardTensor rows(backend(), DType::kBF16, {1, 100, 128});
+  const GemmQParams q{.x = rows.view(),
+                      .weight = heads->get(),
+                      .out = x.view(),
+                      .symbols = symbols.view(),
+                      .plan = p.plan};
+  EXPECT_TRUE(mentions(backend().supports(q), "ragged")) << backend().supports(q).to_string();
+  const GemmOParams o{.attn = x.view(),
+                      .weight = plain->get(),
+                      .rows = 100,
+                      .out = rows.view(),
+                      .symbols = symbols.view(),
+                      .plan = p.plan};
+  EXPECT_TRUE(mentions(backend().supports(o), "ragged")) << backend().supports(o).to_string();
+  const GuardTensor scores(backend(), DType::kF32, {1, 2, 3, 3});
+  SelectCachedRowsParams c{.scores = scores.view(), .theta = 0.1f, .symbols = symbols.view()};
+  EXPECT_TRUE(mentions(backend().select_cached_rows({}, c), "choosing cached rows"));
+
+  g.block_q = g.block_kv = 32;
+  g.ragged_blocks = 4;
+  const GuardedSymbols of_32(backend(), SparseSymbols(g, std::vector<int32_t>{0, 10, 40, 70, 100}));
+  const GuardBuffer memory(backend(), 1 << 20);
+  EXPECT_TRUE(mentions(backend().plan({}, {of_32.view(), {memory.data(), memory.bytes()}}), "32"));
+}
+
 // Far more memory than there is; and the backend goes on working.
 TEST_F(CudaRefusal, OutOfMemory) {
   const auto buffer = backend().allocate(size_t{1} << 50);

@@ -136,10 +136,16 @@ TEST(AttentionPlan, EveryBlockOnceAndBalanced) {
     g.kv_tokens = rng.coin(0.7) ? g.q_tokens : pick<int>(rng, {1, 200, 5000});
     const Pattern pattern = kPatterns[rng.below(std::size(kPatterns))];
     const int grid = pick<int>(rng, {1, 3, 7, 64, 132});
+    // Plans know of ragged blocks how many there are.
+    if (seed % 5 == 0) {
+      g.kv_tokens = g.q_tokens;
+      g.block_kv = g.block_q;
+      g.ragged_blocks = std::min(g.q_tokens, 2 * g.num_q_blocks() + 1);
+    }
     std::ostringstream text;
     text << "seed " << seed << " " << pattern_name(pattern) << " b=" << g.batch << " h=" << g.heads
          << " n=" << g.q_tokens << "x" << g.kv_tokens << " " << g.block_q << "x" << g.block_kv
-         << " grid=" << grid;
+         << " ragged=" << g.ragged_blocks << " grid=" << grid;
     SCOPED_TRACE(text.str());
     const SparseSymbols symbols = seed % 2 ? skewed_symbols(g, rng) : make_symbols(g, pattern, rng);
     const Plan plan = host_plan(g, &symbols, grid, 128);

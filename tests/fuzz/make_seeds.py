@@ -89,6 +89,15 @@ def symbols():
     yield file(2, 1, 40, 40, 32, 32, [0b11, 0b01], [0b11, 0b10, 0b01, 0])
     yield file(1, 1, 33, 64 * 66, 32, 64, [0b11], [2**64 - 1, 3, 1, 0])
 
+    def ragged(block, ends, c, s):
+        head = struct.pack("<II6I", 0x59534F46, 2, 1, 1, ends[-1], ends[-1], block, block)
+        body = head + struct.pack(f"<I{len(ends)}I", len(ends), *ends)
+        body += b"".join(struct.pack("<Q", w) for w in c + s)
+        return body + struct.pack("<I", zlib.crc32(body))
+
+    yield ragged(32, [3, 35, 36, 40], [0b1011], [0b0111, 0b1111, 0, 0b1001])
+    yield ragged(128, [1], [1], [1])
+
 
 def npz():
     """An even byte and a whole archive, or an odd one and one .npy array."""

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "flashomni/backend.h"
@@ -95,7 +96,7 @@ using Int = int64_t;
 const OptionMap kBlocks = {{"block_q", Int{32}}, {"block_kv", Int{32}}, {"warmup", Int{0}}};
 
 std::unique_ptr<Strategy> tiles(const char* name, OptionMap options) {
-  options.insert(kBlocks.begin(), kBlocks.end());
+  options.insert(kBlocks.begin(), kBlocks.end());  // those that are given stay
   options.insert({{"tile_frames", Int{2}}, {"tile_rows", Int{4}}, {"tile_cols", Int{4}}});
   auto strategy = make_strategy(name, options);
   EXPECT_TRUE(strategy.ok()) << strategy.status().message();
@@ -125,6 +126,83 @@ TEST(TokenOrderOfVideoModels, ChangesRoundingOnly) {
   expect_order_changes_rounding_only(
       VideoModel<hunyuan_video::HunyuanVideoTransformer, hunyuan_video::RunSetup>(*backend,
                                                                                   "hunyuan_video"));
+}
+
+// Tiles of 2 x 4 x 4 tokens divide no side of the grid; blocks end with them.
+template <class Model>
+void expect_ragged_blocks(Model model) {
+  const OptionMap ragged = {{"ragged", true}};
+  const auto with = [&](OptionMap more) {
+    more.insert(ragged.begin(), ragged.end());
+    return more;
+  };
+  // Nothing left out is the dense run in this order of the tokens, bit for bit.
+  const std::vector<float> dense =
+      model.evaluate(tiles("vsa", with({{"warmup", Int{100}}, {"schedule_steps", Int{0}}})));
+  double sparsity = 1;
+  EXPECT_EQ(model.evaluate(tiles("vsa", with({{"sparsity", 0.0}})), &sparsity), dense);
+  EXPECT_EQ(sparsity, 0.0);
+  for (const char* name : {"vsa", "sta"}) {
+    OptionMap options = with({});
+    if (std::string(name) == "sta") options["window_rows"] = options["window_cols"] = Int{1};
+    const std::vector<float> v = model.evaluate(tiles(name, options), &sparsity);
+    EXPECT_GT(sparsity, 0.3) << name;
+    EXPECT_GT(relative_error(v, dense), 1e-4) << name;
+    for (const float x : v) ASSERT_TRUE(std::isfinite(x)) << name;
+  }
+}
+
+TEST(TokenOrderOfVideoModels, BlocksEndWhereTilesDo) {
+  auto backend = std::move(*make_backend("cpu", {.threads = 2}));
+  expect_ragged_blocks(VideoModel<wan::WanTransformer, wan::RunSetup>(*backend, "wan"));
+  expect_ragged_blocks(VideoModel<hunyuan_video::HunyuanVideoTransformer, hunyuan_video::RunSetup>(
+      *backend, "hunyuan_video"));
+}
+
+// A strategy of ragged blocks that asks for what they cannot have, or gives blocks that do not fit.
+struct Wayward : Strategy {
+  std::vector<int32_t> starts;
+  CacheSpec cache;
+  double threshold = 0;
+  int columns = 32;
+
+  const char* name() const override { return "wayward"; }
+  Status begin_run(const RunInfo&) override { return ok_status(); }
+  int block_q() const override { return 32; }
+  int block_kv() const override { return columns; }
+  CacheSpec cache_spec() const override { return cache; }
+  Result<std::vector<int32_t>> block_starts(const SequenceInfo&) const override { return starts; }
+  StepKind begin_step(const StepContext&) override { return StepKind::kFull; }
+  Status build(const BuildContext&, SymbolsView) override { return ok_status(); }
+  double softmax_skip() const override { return threshold; }
+};
+
+TEST(TokenOrderOfVideoModels, RaggedBlocksThatCannotBeAreRefusedBeforeTheRun) {
+  auto backend = std::move(*make_backend("cpu", {.threads = 2}));
+  VideoModel<wan::WanTransformer, wan::RunSetup> wan(*backend, "wan");
+  std::vector<int32_t> good = {0};
+  while (good.back() < kTokens) good.push_back(std::min(kTokens, good.back() + 20));
+  const auto begin = [&](auto change) {
+    auto strategy = std::make_unique<Wayward>();
+    strategy->starts = good;
+    change(*strategy);
+    Engine engine(*backend, std::move(strategy));
+    return wan.model->begin_run(engine, wan.setup);
+  };
+  const Status fine = begin([](Wayward&) {});
+  EXPECT_TRUE(fine.ok()) << fine.message();
+  const auto refused = [&](auto change, const char* words) {
+    const Status s = begin(change);
+    EXPECT_NE(s.message().find(std::string("strategy wayward: ") + words), std::string::npos)
+        << s.message();
+  };
+  refused([](Wayward& w) { w.cache.features = true; }, "has ragged blocks, and the feature cache");
+  refused([](Wayward& w) { w.threshold = 5; }, "has ragged blocks, which a threshold");
+  refused([](Wayward& w) { w.columns = 64; }, "symbol geometry: ragged blocks of 32x64");
+  refused([](Wayward& w) { w.starts.pop_back(); },
+          "starts[14] of ragged blocks is 280, wanted 297");
+  refused([](Wayward& w) { w.starts[1] = 40; }, "starts[1] of ragged blocks is 40");
+  refused([](Wayward& w) { w.starts = {0, 297}; }, "symbol geometry: ragged_blocks is 1");
 }
 
 TEST(TokenOrderOfVideoModels, IsCheckedByName) {

@@ -239,6 +239,60 @@ TEST(Degrading, LayersWithFewComputedRowsReuseTheirModules) {
   EXPECT_GT(*psnr_db(r.image, dense.image), 15.0);
 }
 
+// An interval's worth of extra Updates is a warm-up that is longer by an interval, to rounding: an
+// Update sums its output projection in two parts, a Full step at once. A part of a step is more
+// than nothing and less than the step, degraded layers or not.
+TEST(ExtraUpdates, LieBetweenWarmUps) {
+  World& w = shared_world();
+  for (const double S_q : {0.0, 1.0}) {
+    FlashOmniOptions o = flashomni_options();
+    o.S_q = S_q;
+    o.tau_q = 1;
+    o.tau_kv = 0;
+    o.prime = false;  // which would give the one more dense step before its first Update
+    o.order = o.degrade_order = 0;
+    o.schedule = {2, 3, 0, true};
+    FlashOmniOptions longer = o;
+    longer.schedule.warmup = 5;
+    const auto picture = [&](const FlashOmniOptions& options) {
+      return run(w, small_request(), std::move(*make_flashomni(options)));
+    };
+    const TextToImageResult none = picture(o);
+    o.extra_updates = 2;
+    const TextToImageResult two = picture(o);
+    const auto distance = [](const TextToImageResult& a, const TextToImageResult& b) {
+      double most = 0;
+      for (size_t i = 0; i < a.latents.size(); ++i) {
+        most = std::max(most, double(std::abs(a.latents[i] - b.latents[i])));
+      }
+      return most;
+    };
+    const TextToImageResult want = picture(longer);
+    EXPECT_GT(distance(none, want), 0.01);
+    EXPECT_LT(distance(two, want), 0.01 * distance(none, want));
+    o.extra_updates = 3. / 7;
+    const TextToImageResult part = picture(o);
+    EXPECT_NE(part.latents, none.latents);
+    EXPECT_LT(part.report.flops_skipped, none.report.flops_skipped);
+    EXPECT_GT(part.report.flops_skipped, two.report.flops_skipped);
+    // Step 2 is the first Dispatch step; seven layers and two streams.
+    const StepRecord& step = part.report.steps[2];
+    EXPECT_EQ(step.kind, StepKind::kDispatch);
+    ASSERT_EQ(step.layers.size(), 14u);
+    for (size_t i = 0; i < 14; ++i) {
+      const LayerKind reused = S_q > 0 ? LayerKind::kDegraded : LayerKind::kSparse;
+      // A degraded layer has no symbols to refresh.
+      const LayerKind refreshed = S_q > 0 ? LayerKind::kDense : LayerKind::kUpdate;
+      EXPECT_EQ(step.layers[i].kind, i % 7 < 4 ? reused : refreshed) << "layer " << i;
+    }
+    // Scaled with the run as the schedule is: 4 of 16 steps are 2 of 8.
+    FlashOmniOptions scaled = o;
+    scaled.schedule = {4, 6, 16, true};
+    scaled.extra_updates = 4;
+    EXPECT_EQ(picture(scaled).latents, two.latents);
+  }
+}
+
 TEST(Fallbacks, AreNamed) {
   World& w = shared_world();
   auto reasons = [&](FlashOmniOptions o, int steps) {

@@ -122,6 +122,80 @@ TEST(TokenOrder, ChangesRoundingOnly) {
   EXPECT_LT(largest_difference(r->latents, dense_run().latents), 1e-3);
 }
 
+// Tiles of 3 x 5 tokens, which divide neither side of the picture; blocks end with them.
+OptionMap ragged_options(const std::string& name, int64_t warmup) {
+  OptionMap o = {{"ragged", true},
+                 {"block_q", int64_t{32}},
+                 {"block_kv", int64_t{32}},
+                 {"schedule_steps", int64_t{0}},
+                 {"warmup", warmup}};
+  const char* side = name == "draft" ? "patch" : "tile";
+  o[side + "_rows"s] = int64_t{3};
+  o[side + "_cols"s] = int64_t{5};
+  if (name != "draft") o["tile_frames"] = int64_t{1};
+  return o;
+}
+
+TEST(RaggedBlocks, OfNothingLeftOutAreDenseBitForBit) {
+  SKIP_WHERE_SANITIZED();
+  for (const std::string name : {"sta", "vsa", "draft"}) {
+    // All steps dense, but with the tokens in the order of the tiles.
+    const auto dense = run(name, ragged_options(name, 1000));
+    ASSERT_TRUE(dense.ok()) << dense.status().message();
+    OptionMap all = ragged_options(name, 1);
+    if (name == "sta") {
+      all["window_rows"] = all["window_cols"] = int64_t{1001};
+    } else {
+      all["sparsity"] = 0.0;
+    }
+    const auto sparse = run(name, all, {.keep_symbols = true});
+    ASSERT_TRUE(sparse.ok()) << sparse.status().message();
+    EXPECT_EQ(sparse->report.attention_sparsity, 0.0) << name;
+    EXPECT_EQ(sparse->latents, dense->latents) << name;
+    ASSERT_FALSE(sparse->snapshots.empty());
+    // 64 tokens of text, and 3 x 2 tiles of 3, 3 and 2 rows by 5 and 3 columns.
+    EXPECT_TRUE(std::ranges::equal(sparse->snapshots[0].symbols.starts(),
+                                   std::vector<int>{0, 32, 64, 79, 88, 103, 112, 122, 128}));
+  }
+}
+
+TEST(RaggedBlocks, DrawThePictureWithLessWork) {
+  SKIP_WHERE_SANITIZED();
+  TextToImageRequest request = small_request();
+  request.width = request.height = 128;
+  const Image dense = world().pipeline->generate(request, nullptr)->image;
+  for (const std::string name : {"sta", "vsa", "draft"}) {
+    auto strategy = make_strategy(name, ragged_options(name, 2));
+    const auto result = world().pipeline->generate(request, std::move(*strategy));
+    ASSERT_TRUE(result.ok()) << result.status().message();
+    for (const Fallback& f : result->report.fallbacks) ADD_FAILURE() << f.where << ": " << f.reason;
+    EXPECT_GT(result->report.attention_sparsity, 0.1) << name;
+    EXPECT_GT(result->report.flops_skipped, 0) << name;
+    EXPECT_GT(*psnr_db(result->image, dense), 12) << name;
+  }
+}
+
+// The reference's tiles are blocks of their own, whose keys are never left out.
+TEST(RaggedBlocks, KeepTheReference) {
+  SKIP_WHERE_SANITIZED();
+  TextToImageRequest edit = small_request();
+  edit.steps = 3;
+  edit.reference = dense_run().image;
+  OptionMap options = ragged_options("draft", 1);
+  options["sparsity"] = 1.0;
+  const auto r = world().pipeline->generate(edit, std::move(*make_strategy("draft", options)),
+                                            {.keep_symbols = true});
+  ASSERT_TRUE(r.ok()) << r.status().message();
+  ASSERT_FALSE(r->snapshots.empty());
+  const SparseSymbols& s = r->snapshots[0].symbols;
+  ASSERT_EQ(s.geometry().ragged_blocks, 2 + 6 + 6);
+  EXPECT_EQ(s.starts()[8], 128);
+  for (int i = 2; i < 14; ++i) {
+    for (int j = 8; j < 14; ++j) EXPECT_TRUE(s.s(0, 0, i, j)) << i << "," << j;
+  }
+  EXPECT_LT(s.counts().pair_density(), 1.0);
+}
+
 TEST(TokenOrder, TilesOfOneFrameWorkWithAReference) {
   TextToImageRequest edit = small_request();
   edit.steps = 3;

@@ -53,6 +53,30 @@ TEST(ReferenceAttention, HugeScoresDoNotOverflow) {
   EXPECT_NEAR(lse[0], 1e8 + std::log(2.0), 1e-6);
 }
 
+// Blocks of 1, 3 and 1 keys: the middle one skipped leaves the outer two, by hand.
+TEST(ReferenceAttention, RaggedBlocksByHand) {
+  AttentionInput<double> in = one_head(5, 5, 2);
+  in.q = {1, 0, 1, 0, 1, 0, 1, 0, 1, 0};
+  in.k = {std::log(3.0), 0, 5, 0, 6, 0, 7, 0, 0, 0};
+  in.v = {4, 8, 99, 99, 99, 99, 99, 99, 0, 40};
+  in.scale = 1;
+  BlockMask mask;
+  mask.q_tokens = mask.kv_tokens = 5;
+  mask.starts = {0, 1, 4, 5};
+  mask.c = {1, 0, 1};
+  mask.s = {1, 0, 1, 0, 0, 0, 0, 0, 1};
+  in.mask = &mask;
+  EXPECT_EQ(mask.num_q_blocks(), 3);
+  EXPECT_EQ(mask.num_kv_blocks(), 3);
+  std::vector<double> out(10, -1);
+  attention<double>(in, out, nullptr);
+  EXPECT_NEAR(out[0], 3, 1e-14);
+  EXPECT_NEAR(out[1], 16, 1e-14);
+  for (int i = 2; i < 8; ++i) EXPECT_EQ(out[size_t(i)], -1) << "cached rows are not touched";
+  EXPECT_EQ(out[8], 0);
+  EXPECT_EQ(out[9], 40);
+}
+
 TEST(ReferenceAttention, SkippedBlockIsAsIfItsKeysWereNotThere) {
   AttentionInput<double> in = one_head(3, 5, 2);
   in.q = random_values(1, 6);

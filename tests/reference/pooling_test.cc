@@ -96,5 +96,14 @@ TEST(ReferencePooling, KeySmoothingLeavesRowSoftmaxUnchanged) {
   EXPECT_GT(largest_row_sum_change, 1);
 }
 
+// Six tokens of one channel: blocks of their own length average what they hold.
+TEST(ReferencePooling, RaggedBlocksByHand) {
+  const std::vector<double> x = {1, 2, 3, 10, 20, -6};
+  const auto pooled = pool<double>(1, 6, 1, 1, {0, 1, 4, 6}, x, {});
+  EXPECT_EQ(pooled.mean, (std::vector<double>{1, 5, 7}));
+  // Unit vectors are signs: all alike, or one against the other.
+  EXPECT_EQ(pooled.similarity, (std::vector<double>{1, 1, 0}));
+}
+
 }  // namespace
 }  // namespace flashomni::reference

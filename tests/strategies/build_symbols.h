@@ -55,12 +55,16 @@ inline Built build(Strategy& strategy, const SequenceInfo& s, int step = 25, uin
   g.q_tokens = g.kv_tokens = s.tokens;
   g.block_q = strategy.block_q();
   g.block_kv = strategy.block_kv();
-  out.symbols = SparseSymbols(g);
+  const auto starts = strategy.block_starts(s);
+  EXPECT_TRUE(starts.ok()) << starts.status().message();
+  if (!starts->empty()) g.ragged_blocks = static_cast<int>(starts->size()) - 1;
+  out.symbols = SparseSymbols(g, *starts);
   std::vector<uint64_t> scratch(strategy.scratch_bytes(s) / 8 + 1);
   BuildContext c = more;
   c.backend = backend.get();
   c.step = {step, 50, step};
   c.sequence = s;
+  c.block_starts = *starts;
   c.q = TensorView::contiguous(out.q.data(), DType::kF32, {s.batch, s.tokens, s.heads, s.head_dim});
   c.k = TensorView::contiguous(out.k.data(), DType::kF32, {s.batch, s.tokens, s.heads, s.head_dim});
   c.scratch = scratch.data();

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <string>
 
 #include "flashomni/strategies.h"
 #include "strategies/schedule.h"
@@ -105,6 +106,45 @@ TEST(Schedule, ScalesWithTheLengthOfTheRun) {
   const strategies::UpdateSchedule never({1, 0, 0, false}, 5);
   EXPECT_EQ(never.kind(0), StepKind::kUpdate);
   for (int t = 1; t < 5; ++t) EXPECT_EQ(never.kind(t), StepKind::kDispatch);
+}
+
+// Warm-up 3, interval 4, ten steps: F F U D D D U D D F.
+TEST(Schedule, FirstDispatchStepsMayBeUpdatesAfterAll) {
+  using strategies::ExtendedSchedule;
+  const strategies::UpdateSchedule base({3, 4, 0, true}, 10);
+  // What layer `layer` of four does: small letters where its action says something else than the
+  // kind of the step.
+  const auto row = [&](double extra, int layer) {
+    const ExtendedSchedule s(base, extra, 4);
+    std::string out;
+    for (int t = 0; t < 10; ++t) {
+      const bool follows = s.action(t, layer) == LayerAction::kFollow;
+      if (!follows) {
+        EXPECT_EQ(s.action(t, layer), LayerAction::kUpdate);
+        EXPECT_EQ(s.kind(t), StepKind::kDispatch);
+      }
+      const char kind = s.kind(t) == StepKind::kFull     ? 'F'
+                        : s.kind(t) == StepKind::kUpdate ? 'U'
+                                                         : 'D';
+      out += follows || kind == 'U' ? kind : 'u';
+    }
+    return out;
+  };
+  for (const int layer : {0, 3}) {
+    EXPECT_EQ(row(0, layer), "FFUDDDUDDF");
+    EXPECT_EQ(row(2, layer), "FFUUUDUDDF");
+    EXPECT_EQ(row(4, layer), "FFUUUUUUDF") << "goes on behind the next Update";
+    EXPECT_EQ(row(100, layer), "FFUUUUUUUF") << "no more than there are";
+  }
+  // One and a half: in the second one the trailing two of four.
+  EXPECT_EQ(row(1.5, 0), "FFUUDDUDDF");
+  EXPECT_EQ(row(1.5, 1), "FFUUDDUDDF");
+  EXPECT_EQ(row(1.5, 2), "FFUUuDUDDF");
+  EXPECT_EQ(row(1.5, 3), "FFUUuDUDDF");
+  // To the nearest layer.
+  EXPECT_EQ(row(0.3, 3), "FFUuDDUDDF");
+  EXPECT_EQ(row(0.3, 2), "FFUDDDUDDF");
+  EXPECT_EQ(row(0.9, 0), "FFUUDDUDDF");
 }
 
 TEST(TextBlocks, CoverEveryTextToken) {

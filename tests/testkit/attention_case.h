@@ -24,6 +24,7 @@ namespace flashomni::testkit {
 struct AttentionCase {
   uint64_t seed = 0;
   SymbolGeometry geometry;
+  std::vector<int32_t> starts;  // of ragged blocks, as many as the geometry says
   int head_dim = 64;
   DType dtype = DType::kF32;
   bool sparse = true;
@@ -38,13 +39,31 @@ struct AttentionCase {
     std::ostringstream s;
     s << "attention seed=" << seed << " b=" << geometry.batch << " h=" << geometry.heads
       << " n=" << geometry.q_tokens << " nkv=" << geometry.kv_tokens << " d=" << head_dim
-      << " block=" << geometry.block_q << "x" << geometry.block_kv << " " << dtype_name(dtype)
-      << " " << (sparse ? pattern_name(pattern) : "dense") << (with_lse ? " lse" : "")
+      << " block=" << geometry.block_q << "x" << geometry.block_kv
+      << " ragged=" << geometry.ragged_blocks << " " << dtype_name(dtype) << " "
+      << (sparse ? pattern_name(pattern) : "dense") << (with_lse ? " lse" : "")
       << (rising ? " rising" : "") << " scale=" << scale << " skip=" << softmax_skip << " "
       << placement_text(placement);
     return s.str();
   }
 };
+
+// Cuts the case's tokens into blocks of their own length: of 1 to block_q tokens, or, to try both
+// ends, single tokens and whole blocks only. Queries and keys become alike.
+inline void make_ragged(AttentionCase& c) {
+  Rng rng(c.seed ^ 0x4a99ed);
+  SymbolGeometry& g = c.geometry;
+  g.kv_tokens = g.q_tokens;
+  g.block_kv = g.block_q;
+  const bool extremes = rng.coin(0.3);
+  const int shortest = rng.coin(0.5) ? 1 : g.block_q / 2;
+  c.starts = {0};
+  while (c.starts.back() < g.q_tokens) {
+    const int length = extremes ? (rng.coin(0.5) ? 1 : g.block_q) : rng.range(shortest, g.block_q);
+    c.starts.push_back(std::min(g.q_tokens, c.starts.back() + length));
+  }
+  g.ragged_blocks = static_cast<int>(c.starts.size()) - 1;
+}
 
 inline AttentionCase random_attention_case(uint64_t seed, Pattern pattern) {
   Rng rng(seed);
@@ -88,7 +107,7 @@ inline AttentionData make_data(const AttentionCase& c) {
     data.k = rounded_to(c.dtype, data.k);
   }
   data.v = rounded_to(c.dtype, outlier_values(rng, row * g.kv_tokens));
-  data.symbols = make_symbols(g, c.pattern, rng);
+  data.symbols = make_symbols(g, c.pattern, rng, c.starts);
   return data;
 }
 
@@ -107,7 +126,8 @@ inline void poison(const AttentionCase& c, AttentionData& data) {
       }
       for (int m = 0; m < g.kv_tokens; ++m) {
         bool needed = false;
-        for (int n = 0; n < g.q_tokens; n += g.block_q) {
+        for (int i = 0; i < g.num_q_blocks(); ++i) {
+          const int n = mask.q_begin(i);
           needed = needed || (mask.computes(b, h, n) && mask.attends(b, h, n, m));
         }
         if (needed) continue;

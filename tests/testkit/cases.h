@@ -27,6 +27,17 @@ inline int pick_tokens(Rng& rng, int block) {
                          block + block / 2});
 }
 
+// Where blocks start that hold `shortest` to `longest` of the tokens each, the last one what is
+// left, and their end.
+inline std::vector<int> pick_starts(Rng& rng, int tokens, int shortest, int longest) {
+  std::vector<int> starts = {0};
+  while (starts.back() < tokens) {
+    const int length = shortest < longest ? rng.range(shortest, longest) : longest;
+    starts.push_back(std::min(tokens, starts.back() + length));
+  }
+  return starts;
+}
+
 inline int pick_head_dim(Rng& rng) {
   return pick<int>(rng, {2, 8, 10, 16, 40, 64, 72, 96, 128});
 }

@@ -97,8 +97,9 @@ const char* pattern_name(Pattern pattern) {
   return "unknown";
 }
 
-SparseSymbols make_symbols(const SymbolGeometry& geometry, Pattern pattern, Rng& rng) {
-  SparseSymbols symbols(geometry);
+SparseSymbols make_symbols(const SymbolGeometry& geometry, Pattern pattern, Rng& rng,
+                           std::span<const int32_t> starts) {
+  SparseSymbols symbols(geometry, starts);
   const int num_rows = geometry.num_q_blocks();
   const int num_columns = geometry.num_kv_blocks();
   for (int b = 0; b < geometry.batch; ++b) {

@@ -4,6 +4,7 @@
 // path somewhere.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "base/rng.h"
@@ -43,6 +44,7 @@ inline constexpr Pattern kPatterns[] = {
 const char* pattern_name(Pattern pattern);
 
 // Valid symbols of this pattern.
-SparseSymbols make_symbols(const SymbolGeometry& geometry, Pattern pattern, Rng& rng);
+SparseSymbols make_symbols(const SymbolGeometry& geometry, Pattern pattern, Rng& rng,
+                           std::span<const int32_t> starts = {});
 
 }  // namespace flashomni::testkit

@@ -36,6 +36,7 @@ inline bool padding_is_zero(std::span<const uint64_t> words, int64_t rows, int b
 }
 
 inline reference::BlockMask to_block_mask(const SymbolGeometry& geometry,
+                                          std::span<const int32_t> starts,
                                           std::span<const uint64_t> c,
                                           std::span<const uint64_t> s) {
   const int64_t heads = int64_t{1} * geometry.batch * geometry.heads;
@@ -46,11 +47,12 @@ inline reference::BlockMask to_block_mask(const SymbolGeometry& geometry,
           .block_q = geometry.block_q,
           .block_kv = geometry.block_kv,
           .c = unpack_rows(c, heads, geometry.num_q_blocks()),
-          .s = unpack_rows(s, heads * geometry.num_q_blocks(), geometry.num_kv_blocks())};
+          .s = unpack_rows(s, heads * geometry.num_q_blocks(), geometry.num_kv_blocks()),
+          .starts = {starts.begin(), starts.end()}};
 }
 
 inline reference::BlockMask to_block_mask(const SparseSymbols& symbols) {
-  return to_block_mask(symbols.geometry(), symbols.c_words(), symbols.s_words());
+  return to_block_mask(symbols.geometry(), symbols.starts(), symbols.c_words(), symbols.s_words());
 }
 
 }  // namespace flashomni::testkit

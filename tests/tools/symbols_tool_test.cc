@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Reports, traces, symbols show|convert, bench --replay and tune as processes.
+#include <set>
+
 #include "tests/tools/cli.h"
 
 namespace flashomni::tools {
@@ -96,6 +98,37 @@ TEST_F(CliTest, TuneWritesAConfigThatGenerateTakes) {
   far[2] = "200";
   far.push_back("--quiet");
   expect_refusal(run(far), 1, "no settings reach the goal");
+}
+
+// Four prompts and more: halves by a probe that is not chosen itself.
+TEST_F(CliTest, TunePartsPromptsByDifficulty) {
+  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  const Finished f = run(
+      small({"tune",       "--target-psnr", "10",          "--cost", "flops",           "--coarse",
+             "2",          "--strategy",    "window",      "--axis", "window=96,64,32", "--set",
+             "block_q=32", "--set",         "block_kv=32", "--set",  "warmup=1",        "red apple",
+             "blue car",   "cat",           "pizza",       "-o",     "w.json"},
+            {"--steps", "3"}));
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const nlohmann::json evidence = json("w.evidence.json");
+  EXPECT_EQ(evidence["prompts"].size(), 2u);
+  EXPECT_EQ(evidence["held_out_prompts"].size(), 2u);
+  std::set<std::string> all;
+  for (const char* half : {"prompts", "held_out_prompts"}) {
+    for (const auto& p : evidence[half]) all.insert(p.get<std::string>());
+  }
+  EXPECT_EQ(all, (std::set<std::string>{"red apple", "blue car", "cat", "pizza"}));
+  EXPECT_NE(evidence["split"].get<std::string>().find("difficulty"), std::string::npos);
+  EXPECT_EQ(evidence["probe"]["prompts"], 4);
+  EXPECT_EQ(evidence["tolerance"], 1);
+  // The held-out pictures are far better than 10 dB, and nothing is worse.
+  EXPECT_EQ(evidence["within_tolerance"], false);
+  EXPECT_LT(evidence["checks"].back()["missed_by"], -1);
+  EXPECT_NE(f.out.find("better than asked for"), std::string::npos) << f.out;
+  for (const auto& check : evidence["checks"]) {
+    EXPECT_NE(check["options"], evidence["probe"]["options"]);
+    EXPECT_EQ(check["prompts"], 2);
+  }
 }
 
 TEST_F(CliTest, TuneRefusesByName) {

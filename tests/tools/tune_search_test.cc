@@ -108,7 +108,7 @@ TEST(TuneSearch, HopelessRunsAreDropped) {
 TEST(TuneSearch, StopsInTimeAndOnErrors) {
   TuneProblem p = problem({.psnr_db = 31});
   int left = 20;
-  p.out_of_time = [&] { return left-- <= 0; };
+  p.out_of_time = [&](size_t) { return left-- <= 0; };
   const auto out = tune_search(p);
   ASSERT_TRUE(out.ok());
   EXPECT_TRUE(out->out_of_time);
@@ -124,6 +124,21 @@ TEST(TuneSearch, StopsInTimeAndOnErrors) {
   EXPECT_FALSE(tune_search(p).ok());
 }
 
+TEST(TuneSearch, OptionsWithoutEffectAreGivenUpAtOnce) {
+  TuneProblem p = problem({.psnr_db = 31});
+  p.axes.push_back({"nothing", {0.0, 1.0}});
+  const auto out = tune_search(p);
+  ASSERT_TRUE(out.ok());
+  int seen = 0;
+  for (const TuneCandidate& c : out->candidates) {
+    if (c.origin.rfind("nothing=", 0) != 0 || c.samples.empty()) continue;
+    ++seen;
+    EXPECT_EQ(c.samples.size(), 1u) << c.origin;
+    EXPECT_TRUE(c.hopeless);
+  }
+  EXPECT_GT(seen, 0);
+}
+
 TEST(TuneSearch, StartsAreTriedFirst) {
   TuneProblem p = problem({.psnr_db = 31});
   p.starts = {{"preset a", {{"tau", 0.6}, {"other", 3.0}}}};
@@ -136,7 +151,7 @@ TEST(TuneSearch, StartsAreTriedFirst) {
 
 TEST(TuneAxes, OfEveryStrategy) {
   for (const StrategyInfo& s : list_strategies()) {
-    for (const TuneAxis& axis : default_axes(s, {})) {
+    for (const TuneAxis& axis : default_axes(s, {}, 50)) {
       EXPECT_GE(axis.values.size(), 2u) << s.name << " " << axis.option;
       EXPECT_NE(axis.option, "seed");
       EXPECT_NE(axis.option, "block_q");
@@ -149,14 +164,14 @@ TEST(TuneAxes, OfEveryStrategy) {
     }
     return false;
   };
-  EXPECT_TRUE(has(default_axes(info, {}), "tau_q"));
-  EXPECT_TRUE(has(default_axes(info, {}), "interval"));
-  EXPECT_FALSE(has(default_axes(info, {{"tau_q", 0.5}}), "tau_q")) << "it is fixed";
+  EXPECT_TRUE(has(default_axes(info, {}, 50), "tau_q"));
+  EXPECT_TRUE(has(default_axes(info, {}, 50), "interval"));
+  EXPECT_FALSE(has(default_axes(info, {{"tau_q", 0.5}}, 50), "tau_q")) << "it is fixed";
 }
 
 TEST(TuneAxes, OfTheUser) {
   const StrategyInfo info = *find_strategy("flashomni");
-  std::vector<TuneAxis> axes = default_axes(info, {});
+  std::vector<TuneAxis> axes = default_axes(info, {}, 50);
   const size_t count = axes.size();
   ASSERT_TRUE(set_axis(info, "tau_q=0.5,1", axes).ok());
   EXPECT_EQ(axes.size(), count) << "replaced";

@@ -30,8 +30,8 @@ class Handle:
     def report(self) -> Report:
         """What really ran in the last run (or the one under way): text, dict and HTML."""
         self._live()
-        ran = [model for model in self._models if model.report()]
-        return Report([model.report() for model in ran], [model.report_html() for model in ran])
+        ran = [(record, model) for model in self._models if (record := model.report())]
+        return Report([record for record, _ in ran], [model.report_html() for _, model in ran])
 
     def symbols(self) -> list[dict[str, Any]]:
         """With keep_symbols=True, the symbols of every Update of the last run:

@@ -6,18 +6,24 @@
 namespace flashomni::cuda::sm80 {
 namespace {
 
+template <class T, int kHeadDim>
+cudaError_t launch_blocks(const AttentionArgs& args, int grid, cudaStream_t stream) {
+  return args.starts ? launch_instance<T, kHeadDim, true>(args, grid, stream)
+                     : launch_instance<T, kHeadDim, false>(args, grid, stream);
+}
+
 template <class T>
 bool launch_head_dim(const AttentionArgs& args, int head_dim, int grid, cudaStream_t stream,
                      cudaError_t& error) {
   switch (head_dim) {
     case 64:
-      error = launch_instance<T, 64>(args, grid, stream);
+      error = launch_blocks<T, 64>(args, grid, stream);
       return true;
     case 96:
-      error = launch_instance<T, 96>(args, grid, stream);
+      error = launch_blocks<T, 96>(args, grid, stream);
       return true;
     case 128:
-      error = launch_instance<T, 128>(args, grid, stream);
+      error = launch_blocks<T, 128>(args, grid, stream);
       return true;
     default:
       return false;

@@ -37,12 +37,36 @@ struct Windows {
 };
 static_assert(sizeof(Windows) == kWindowBytes);
 
-// A chunk: its number, and bit 14 + g where query block g of the entry wants it.
-__device__ __forceinline__ int chunk_row(uint16_t chunk) {
-  return (chunk & 0x3fff) * kKvRows;
-}
+// A chunk: its number, and bit 14 + g where query block g of the entry wants it; one of them does.
+// Chunks are numbered over the sequence, those of ragged blocks block by block.
 __device__ __forceinline__ bool chunk_wanted(uint16_t chunk, int group) {
   return chunk >> (14 + group) & 1;
+}
+
+// Where a chunk's rows begin, and how many of the 64 are its own (or more: all).
+struct ChunkPlace {
+  int row, valid;
+};
+template <bool kRagged>
+__device__ __forceinline__ ChunkPlace chunk_place(const AttentionArgs& args, uint16_t chunk) {
+  const int number = chunk & 0x3fff;
+  if constexpr (kRagged) {
+    const int per_block = args.block_kv / kKvRows;
+    const int block = number / per_block;
+    const int row = __ldg(args.starts + block) + number % per_block * kKvRows;
+    return {row, __ldg(args.starts + block + 1) - row};
+  }
+  return {number * kKvRows, args.kv_tokens - number * kKvRows};
+}
+
+// Where the rows of a query block begin, and where they end at the latest.
+struct QueryPlace {
+  int begin, end;
+};
+template <bool kRagged>
+__device__ __forceinline__ QueryPlace query_place(const AttentionArgs& args, int block) {
+  if constexpr (kRagged) return {__ldg(args.starts + block), __ldg(args.starts + block + 1)};
+  return {block * args.block_q, args.q_tokens};
 }
 
 __device__ __forceinline__ const uint16_t* head_rows(const HeadRows& rows, const RowPlace& at) {
@@ -68,7 +92,24 @@ __device__ __forceinline__ uint64_t row_word(const AttentionArgs& args, int row,
   return __ldg(args.s + int64_t{row} * args.s_words + lane);
 }
 
+// Moves the chunks that somebody wants to the front, in order, and says how many there are. By a
+// whole warp; no lane reads what a lower one has written.
+__device__ __forceinline__ int compact_chunks(uint16_t* chunks, int count, int lane) {
+  __syncwarp();
+  int kept = 0;
+  for (int base = 0; base < count; base += 32) {
+    const uint16_t chunk = base + lane < count ? chunks[base + lane] : uint16_t{0};
+    const bool there = chunk >> 14 != 0;
+    const unsigned all = __ballot_sync(0xffffffff, there);
+    if (there) chunks[kept + __popc(all & ((1u << lane) - 1))] = chunk;
+    kept += __popc(all);
+    __syncwarp();
+  }
+  return kept;
+}
+
 // The window of an entry that leaves out its first `start` blocks. By a whole warp.
+template <bool kRagged>
 __device__ __forceinline__ void decode_window(const AttentionArgs& args, int entry, int start,
                                               Window& window) {
   const WorkList list(args, static_cast<int>(blockIdx.x));
@@ -87,9 +128,11 @@ __device__ __forceinline__ void decode_window(const AttentionArgs& args, int ent
   }
   rank -= own + work.skip + start;
 
-  // Blocks of 128 are two chunks; the last one may be one.
+  // Blocks of 128 are two chunks; the last one may be one, and ragged ones, of which any may be,
+  // leave holes that are closed in the end.
   const int per_block = args.block_kv / kKvRows;
-  const int all_chunks = (args.kv_tokens + kKvRows - 1) / kKvRows;
+  const int all_chunks =
+      kRagged ? args.num_kv_blocks * per_block : (args.kv_tokens + kKvRows - 1) / kKvRows;
   const int missing = args.num_kv_blocks * per_block - all_chunks;
   const int last = args.num_kv_blocks - 1;
   const bool has_last = lane == last / 64 && (any >> (last % 64) & 1);
@@ -106,19 +149,25 @@ __device__ __forceinline__ void decode_window(const AttentionArgs& args, int ent
       const int chunk = (64 * lane + bit) * per_block;
       int at = rank * per_block - short_by;  // of its highest chunk
       for (int half = per_block - 1; half >= 0; --half, ++at) {
-        if (chunk + half < all_chunks) {
-          window.chunk[at] = static_cast<uint16_t>((chunk + half) | wanted);
+        const auto entry_of = static_cast<uint16_t>((chunk + half) | wanted);
+        if constexpr (kRagged) {
+          const bool there = chunk_place<true>(args, entry_of).valid > 0;
+          window.chunk[at] = there ? entry_of : uint16_t{0};
+        } else if (chunk + half < all_chunks) {
+          window.chunk[at] = entry_of;
         }
       }
     }
     ++rank;
   }
+  int chunks = count * per_block - short_by;
+  if constexpr (kRagged) chunks = compact_chunks(window.chunk, chunks, lane);
   if (lane == 0) {
     const RowPlace at(args, work.row0);
     window.rows = {work.row0, work.row1, work.merge};
     window.entry = entry;
     window.start = start;
-    window.chunks = count * per_block - short_by;
+    window.chunks = chunks;
     window.ends = start + count == work.count;
     window.more = !window.ends || entry + 1 < list.size();
     window.k = head_rows(args.k, at);

@@ -14,7 +14,7 @@
 
 namespace flashomni::cuda::sm80 {
 
-template <class T, int kHeadDim>
+template <class T, int kHeadDim, bool kRagged>
 class AttentionCta {
  public:
   __device__ __forceinline__ AttentionCta(const AttentionArgs& args, char* smem)
@@ -64,7 +64,7 @@ class AttentionCta {
 
   // By one warp, for all of them after the next barrier.
   __device__ __forceinline__ void decode(Window& window, int entry, int start) const {
-    if (threadIdx.x < 32) decode_window(args_, entry, start, window);
+    if (threadIdx.x < 32) decode_window<kRagged>(args_, entry, start, window);
   }
 
   // Starts the copies of kRows rows to shared memory; those from `valid` on are zero.
@@ -91,9 +91,9 @@ class AttentionCta {
 
   __device__ __forceinline__ void load_chunk(uint32_t to, const void* head, int64_t stride,
                                              uint16_t chunk) const {
-    const int row = chunk_row(chunk);
+    const auto [row, valid] = chunk_place<kRagged>(args_, chunk);
     load_rows<kKvRows>(thread_for_once(), to, static_cast<const T*>(head) + row * stride, stride,
-                       args_.kv_tokens - row);
+                       valid);
   }
 
   __device__ __forceinline__ void load_query(const EntryRows& entry) const {
@@ -101,16 +101,17 @@ class AttentionCta {
     const T* rows = reinterpret_cast<const T*>(head_rows(args_.q, at));
     const int thread = thread_for_once();
     const int64_t stride = args_.q.row_stride;
-    const int first = at.block * args_.block_q;
+    const auto [first, end] = query_place<kRagged>(args_, at.block);
     if (args_.block_q == kQueryRows) {
-      load_rows<kQueryRows>(thread, smem_, rows + first * stride, stride, args_.q_tokens - first);
+      load_rows<kQueryRows>(thread, smem_, rows + first * stride, stride, end - first);
       return;
     }
-    load_rows<64>(thread, smem_, rows + first * stride, stride, args_.q_tokens - first);
+    load_rows<64>(thread, smem_, rows + first * stride, stride, end - first);
     if (entry.row1 < 0) return;
-    const int second = first + (entry.row1 - entry.row0) * 64;  // of the same head
-    load_rows<64>(thread, smem_ + kQueryBytes / 2, rows + second * stride, stride,
-                  args_.q_tokens - second);
+    // Of the same head.
+    const QueryPlace second = query_place<kRagged>(args_, at.block + entry.row1 - entry.row0);
+    load_rows<64>(thread, smem_ + kQueryBytes / 2, rows + second.begin * stride, stride,
+                  second.end - second.begin);
   }
 
   // One entry of the list; true: there is another one. Its first chunk is on its way then.
@@ -153,7 +154,7 @@ class AttentionCta {
       if (wanted) {
         float s[2][kKvRows / 2];
         multiply_scores(s, keys_);
-        const int valid = args_.kv_tokens - chunk_row(chunk);
+        const int valid = chunk_place<kRagged>(args_, chunk).valid;
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
           if (valid < kKvRows) mask_columns(s[m], 0, valid);
@@ -327,7 +328,8 @@ class AttentionCta {
   __device__ __forceinline__ void store(int row, const Sums& o, const Softmax& rows) const {
     const RowPlace at(args_, row);
     const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-    const int first = at.block * args_.block_q + warp * 32 % args_.block_q + lane / 4;
+    const auto [begin, end] = query_place<kRagged>(args_, at.block);
+    const int first = begin + warp * 32 % args_.block_q + lane / 4;
     T* out = static_cast<T*>(args_.out.data) + at.batch * args_.out.batch_stride +
              at.head * args_.out.head_stride + 8 * (lane % 4);
 #pragma unroll
@@ -345,12 +347,12 @@ class AttentionCta {
             w[j] = pack_pair<T>(v[0] * inverse, v[1] * inverse);
           }
           transpose(w);
-          if (token < args_.q_tokens) {
+          if (token < end) {
             *reinterpret_cast<uint4*>(out + token * args_.out.row_stride + 32 * g) =
                 make_uint4(w[0], w[1], w[2], w[3]);
           }
         }
-        if (args_.lse && lane % 4 == 0 && token < args_.q_tokens) {
+        if (args_.lse && lane % 4 == 0 && token < end) {
           args_.lse[at.batch * args_.lse_batch_stride + at.head * args_.lse_head_stride + token] =
               rows[m].max[r] * args_.scale + logf(rows[m].sum[r]);
         }
@@ -368,17 +370,18 @@ class AttentionCta {
   uint32_t lane_, unit_, key_lane_, key_unit_;
 };
 
-template <class T, int kHeadDim>
+template <class T, int kHeadDim, bool kRagged>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     attention_kernel(const __grid_constant__ AttentionArgs args) {
   extern __shared__ __align__(128) char smem[];
-  AttentionCta<T, kHeadDim>(args, smem).run();
+  AttentionCta<T, kHeadDim, kRagged>(args, smem).run();
 }
 
-template <class T, int kHeadDim>
+// kRagged: for symbols of ragged blocks.
+template <class T, int kHeadDim, bool kRagged>
 cudaError_t launch_instance(const AttentionArgs& args, int grid, cudaStream_t stream) {
   constexpr int kShared = static_cast<int>(attention_shared_bytes(kHeadDim));
-  const auto kernel = attention_kernel<T, kHeadDim>;
+  const auto kernel = attention_kernel<T, kHeadDim, kRagged>;
   // For the current device, so every time: it costs the host less than the launch.
   const cudaError_t ready =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);

@@ -22,6 +22,7 @@ struct HeadRows {
 struct AttentionArgs : AttentionCall {
   HeadRows q, k, v, out;
   int32_t block_q, block_kv;
+  const int32_t* starts;  // of ragged blocks, see SymbolsView; null: blocks of one size
 };
 
 constexpr int kAttentionThreads = 128;

@@ -88,39 +88,50 @@ class ConsumerBase {
     }
   }
 
-  // s = this warpgroup's 64 queries times the kv tile's keys.
-  __device__ __forceinline__ void issue_scores(float (&s)[kScores], int buffer, int slot) {
+  // s = this warpgroup's 64 queries times kRows of the kv tile's keys, from row `begin` on.
+  template <int kRows>
+  __device__ __forceinline__ void issue_scores(float (&s)[kRows / 2], int buffer, int slot,
+                                               int begin) {
     const uint64_t q =
         matrix_descriptor<Layout::kSwizzle>(smem_ + Layout::kQ + buffer * Layout::kTileBytes +
                                                 group_ * kWarpgroupRows * Layout::kRowBytes,
                                             16, 8 * Layout::kRowBytes);
     const uint64_t k = matrix_descriptor<Layout::kSwizzle>(
-        smem_ + Layout::kKv + slot * Layout::kTileBytes, 16, 8 * Layout::kRowBytes);
+        smem_ + Layout::kKv + slot * Layout::kTileBytes + begin * Layout::kRowBytes, 16,
+        8 * Layout::kRowBytes);
     wgmma_keep(s);
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
       constexpr int kSteps = Layout::kChunk / 16;
       const int offset = (i / kSteps * Layout::kChunkBytes + i % kSteps * 32) >> 4;
-      Wgmma<T, kKvRows>::template ss<0>(s, q + offset, k + offset, i > 0);
+      Wgmma<T, kRows>::template ss<0>(s, q + offset, k + offset, i > 0);
     }
     wgmma_commit();
   }
+  __device__ __forceinline__ void issue_scores(float (&s)[kScores], int buffer, int slot) {
+    issue_scores<kKvRows>(s, buffer, slot, 0);
+  }
 
-  // o (+)= weights times the kv tile's values.
-  __device__ __forceinline__ void issue_output(float (&o)[kOut],
-                                               const uint32_t (&p)[kWeightSteps][4],
-                                               bool accumulate, int slot) {
-    const uint64_t v =
-        matrix_descriptor<Layout::kSwizzle>(smem_ + Layout::kKv + slot * Layout::kTileBytes,
-                                            Layout::kChunkBytes, 8 * Layout::kRowBytes);
+  // o (+)= weights times 16 * kSteps of the kv tile's values, from row `begin` on.
+  template <int kSteps>
+  __device__ __forceinline__ void issue_output(float (&o)[kOut], const uint32_t (&p)[kSteps][4],
+                                               bool accumulate, int slot, int begin) {
+    const uint64_t v = matrix_descriptor<Layout::kSwizzle>(
+        smem_ + Layout::kKv + slot * Layout::kTileBytes + begin * Layout::kRowBytes,
+        Layout::kChunkBytes, 8 * Layout::kRowBytes);
     wgmma_fence();
 #pragma unroll
-    for (int i = 0; i < kWeightSteps; ++i) {
+    for (int i = 0; i < kSteps; ++i) {
       const int offset = (i * 16 * Layout::kRowBytes) >> 4;
       Wgmma<T, kHeadDim>::template rs<1>(o, p[i], v + offset, i > 0 || accumulate);
     }
     wgmma_commit();
+  }
+  __device__ __forceinline__ void issue_output(float (&o)[kOut],
+                                               const uint32_t (&p)[kWeightSteps][4],
+                                               bool accumulate, int slot) {
+    issue_output<kWeightSteps>(o, p, accumulate, slot, 0);
   }
 
   // Of this warpgroup's 64 query rows.

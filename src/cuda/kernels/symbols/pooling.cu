@@ -128,6 +128,7 @@ struct PoolPart {
   const float* mean;
   float* out;
   uint8_t* gate;
+  const int32_t* starts;  // of ragged blocks; null: blocks of one size
   int64_t x_batch, x_token, x_head, mean_batch, mean_head;
   int64_t out_batch, out_head, out_block, gate_batch, gate_head;
   int64_t tokens;
@@ -162,8 +163,9 @@ __global__ __launch_bounds__(kPoolThreads) void pool_kernel(const __grid_constan
   const int i = cta / a.heads % a.blocks;
   const int b = cta / a.heads / a.blocks;
   const int lane = threadIdx.x % kLanes, slot = threadIdx.x / kLanes;
-  const int64_t first = static_cast<int64_t>(i) * a.block;
-  const int rows = static_cast<int>(min(static_cast<int64_t>(a.block), a.tokens - first));
+  const int64_t first = a.starts ? a.starts[i] : static_cast<int64_t>(i) * a.block;
+  const int64_t most = a.starts ? a.starts[i + 1] - first : static_cast<int64_t>(a.block);
+  const int rows = static_cast<int>(min(most, a.tokens - first));
   const T* x = static_cast<const T*>(a.x) + b * a.x_batch + first * a.x_token + h * a.x_head;
   const auto column = [&](int k) { return (k * kLanes + lane) * kVector; };
 
@@ -279,6 +281,10 @@ cudaError_t launch_pool(cudaStream_t stream, const PoolArgs& args, bool vectors)
   return launch_pool<T, kVector, 1, kWarp>(stream, args);
 }
 
+int blocks_of(const PoolParams& p) {
+  return static_cast<int>(p.starts ? p.out.size(2) : (p.x.size(1) + p.block - 1) / p.block);
+}
+
 PoolPart part_of(const PoolParams& p) {
   const TensorView& x = p.x;
   PoolPart part{};
@@ -302,7 +308,8 @@ PoolPart part_of(const PoolParams& p) {
   }
   part.tokens = x.size(1);
   part.heads = static_cast<int>(x.size(2));
-  part.blocks = static_cast<int>((x.size(1) + p.block - 1) / p.block);
+  part.starts = p.starts;
+  part.blocks = blocks_of(p);
   part.head_dim = static_cast<int>(x.size(3));
   part.block = p.block;
   part.theta_sim = p.theta_sim;
@@ -310,7 +317,7 @@ PoolPart part_of(const PoolParams& p) {
 }
 
 unsigned ctas_of(const PoolParams& p) {
-  return static_cast<unsigned>(p.x.size(0) * p.x.size(2) * ((p.x.size(1) + p.block - 1) / p.block));
+  return static_cast<unsigned>(p.x.size(0) * p.x.size(2) * blocks_of(p));
 }
 
 Status launch_pool(cudaStream_t stream, const PoolArgs& args, DType dtype, bool vectors) {

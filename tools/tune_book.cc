@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/tune_book.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace flashomni::tools {
+namespace {
+
+constexpr double kPsnrCap = 100;    // dB, of equal pictures: a mean needs a number
+constexpr double kTie = 1e-9;       // of objectives
+constexpr double kSamePsnr = 0.01;  // dB: pictures that differ in rounding
+constexpr double kSameCost = 0.01;  // share, below which a difference may be the clock's
+constexpr size_t kLeastPairs = 3;   // that a standard error is worth something
+
+// The mean of a - b over the prompts that both ran; `count` is how many.
+TuneSample mean_difference(const TuneCandidate& a, const TuneCandidate& b, size_t& count) {
+  count = std::min(a.samples.size(), b.samples.size());
+  TuneSample d;
+  for (size_t k = 0; k < count; ++k) {
+    d.psnr_db += (a.samples[k].psnr_db - b.samples[k].psnr_db) / double(count);
+    d.ssim += (a.samples[k].ssim - b.samples[k].ssim) / double(count);
+    d.seconds += (a.samples[k].seconds - b.samples[k].seconds) / double(count);
+    d.cost += (a.samples[k].cost - b.samples[k].cost) / double(count);
+  }
+  return d;
+}
+
+TuneSample sum(const TuneSample& a, const TuneSample& b) {
+  return {a.psnr_db + b.psnr_db, a.ssim + b.ssim, a.seconds + b.seconds, a.cost + b.cost};
+}
+
+}  // namespace
+
+TuneSample TuneCandidate::mean() const {
+  TuneSample m;
+  for (const TuneSample& s : samples) {
+    m.psnr_db += s.psnr_db / double(samples.size());
+    m.ssim += s.ssim / double(samples.size());
+    m.seconds += s.seconds / double(samples.size());
+    m.cost += s.cost / double(samples.size());
+  }
+  return m;
+}
+
+double TuneCandidate::psnr_error() const {
+  if (samples.size() < 2) return 0;
+  const double m = mean().psnr_db;
+  double squares = 0;
+  for (const TuneSample& s : samples) squares += (s.psnr_db - m) * (s.psnr_db - m);
+  return std::sqrt(squares / double(samples.size() - 1) / double(samples.size()));
+}
+
+double quality(const TuneGoal& goal, const TuneSample& s) {
+  return goal.ssim ? s.ssim : s.psnr_db;
+}
+
+double violation(const TuneGoal& goal, const TuneSample& mean) {
+  if (goal.psnr_db) return *goal.psnr_db + goal.margin - mean.psnr_db;
+  if (goal.ssim) return *goal.ssim + goal.margin - mean.ssim;
+  return mean.seconds - (*goal.seconds - goal.margin);
+}
+
+double objective(const TuneGoal& goal, const TuneSample& mean) {
+  return goal.seconds ? -mean.psnr_db : mean.cost;
+}
+
+double tolerance(const TuneGoal& goal) {
+  if (goal.psnr_db) return 1;
+  return goal.ssim ? 0.01 : 0.1 * *goal.seconds;
+}
+
+size_t TuneBook::add(OptionMap options, const std::string& origin) {
+  for (size_t i = 0; i < size(); ++i) {
+    if (at(i).options == options) return i;
+  }
+  const bool barred = p_.barred && *p_.barred == options;
+  out_.candidates.push_back({std::move(options), origin, {}, false, barred});
+  return size() - 1;
+}
+
+Status TuneBook::measure(size_t i, size_t prompts, size_t more, const GiveUp& give_up) {
+  while (at(i).samples.size() < prompts && !at(i).hopeless) {
+    if (p_.out_of_time && p_.out_of_time(more)) {
+      out_.out_of_time = true;
+      return ok_status();
+    }
+    ++out_.measurements;
+    FO_ASSIGN_OR_RETURN(std::optional<TuneSample> sample,
+                        p_.measure(at(i).options, at(i).samples.size()));
+    if (!sample) {
+      at(i).hopeless = true;
+      break;
+    }
+    sample->psnr_db = std::min(sample->psnr_db, kPsnrCap);
+    at(i).samples.push_back(*sample);
+    if (give_up && at(i).samples.size() < prompts && give_up(at(i))) at(i).hopeless = true;
+  }
+  return ok_status();
+}
+
+bool TuneBook::better(size_t a, size_t b) const {
+  const TuneSample x = at(a).mean(), y = at(b).mean();
+  const double vx = violation(p_.goal, x), vy = violation(p_.goal, y);
+  const double ox = objective(p_.goal, x), oy = objective(p_.goal, y);
+  // What saves nothing but costs nothing either leaves room for the next step.
+  if (vx <= 0 && vy <= 0 && std::abs(ox - oy) < kTie) return vx < vy;
+  if (vx <= 0 && vy <= 0) return ox < oy;
+  return vx < vy;
+}
+
+void TuneBook::rank() {
+  size_t most = 0;
+  out_.ranking.clear();
+  for (const TuneCandidate& c : out_.candidates) {
+    if (!c.hopeless && !c.barred) most = std::max(most, c.samples.size());
+  }
+  for (size_t i = 0; i < size(); ++i) {
+    const TuneCandidate& c = at(i);
+    if (most > 0 && c.samples.size() >= most && !c.hopeless && !c.barred) out_.ranking.push_back(i);
+  }
+  std::stable_sort(out_.ranking.begin(), out_.ranking.end(),
+                   [&](size_t a, size_t b) { return better(a, b); });
+}
+
+TuneSample TuneBook::estimate(size_t i, size_t reference) const {
+  if (at(i).samples.size() >= at(reference).samples.size()) return at(i).mean();
+  size_t count = 0;
+  return sum(at(reference).mean(), mean_difference(at(i), at(reference), count));
+}
+
+bool TuneBook::cannot_win(const TuneCandidate& c, const TuneCandidate& best) const {
+  size_t n = 0;
+  const TuneSample difference = mean_difference(c, best, n);
+  // The same pictures for the same cost: the option does nothing here.
+  const auto same = [](const TuneSample& a, const TuneSample& b) {
+    return std::abs(a.psnr_db - b.psnr_db) < kSamePsnr;
+  };
+  const bool no_effect = n > 0 && std::equal(c.samples.begin(), c.samples.begin() + ptrdiff_t(n),
+                                             best.samples.begin(), same);
+  if (no_effect && std::abs(difference.cost) < kSameCost * best.mean().cost) return true;
+  if (n < kLeastPairs) return false;
+  double squares = 0;
+  for (size_t k = 0; k < n; ++k) {
+    const double d = quality(p_.goal, c.samples[k]) - quality(p_.goal, best.samples[k]) -
+                     quality(p_.goal, difference);
+    squares += d * d;
+  }
+  const double error = std::sqrt(squares / double(n - 1) / double(n));
+  const TuneSample now = best.mean();
+  TuneSample guess = sum(now, difference);  // of all prompts
+  (p_.goal.ssim ? guess.ssim : guess.psnr_db) += 2 * error;
+  if (violation(p_.goal, now) <= 0) {
+    return violation(p_.goal, guess) > 0 || objective(p_.goal, guess) > objective(p_.goal, now);
+  }
+  return violation(p_.goal, guess) > violation(p_.goal, now);
+}
+
+}  // namespace flashomni::tools
