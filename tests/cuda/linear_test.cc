@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include <utility>
 
 #include "reference/norm.h"
 #include "tests/cuda/cuda_backend.h"
@@ -247,6 +248,29 @@ TEST_F(CudaLinear, TwoRunsGiveTheSameBits) {
   const LinearData data = make_data(c);
   const LinearOutcome first = run(backend(), c, data);
   EXPECT_TRUE(same_bits(run(backend(), c, data).out, first.out));
+}
+
+// Few rows and a long depth: there cuBLASLt splits the depth, and parts that are added in the order
+// in which they come would change the last bits from run to run.
+TEST_F(CudaLinear, SplitSumsRepeatBitForBit) {
+  uint64_t seed = 301100;
+  for (const int rows : {77, 333}) {
+    for (const auto& [in_features, out_features] :
+         {std::pair{4096, 3072}, std::pair{12288, 1536}}) {
+      LinearCase c;
+      c.seed = ++seed;
+      c.rows = rows;
+      c.in_features = in_features;
+      c.out_features = out_features;
+      c.weight_dtype = c.dtype;
+      SCOPED_TRACE(c.text());
+      const LinearData data = make_data(c);
+      const LinearOutcome first = run(backend(), c, data);
+      int different = 0;
+      for (int i = 0; i < 30; ++i) different += !same_bits(run(backend(), c, data).out, first.out);
+      EXPECT_EQ(different, 0) << "of 30 runs";
+    }
+  }
 }
 
 TEST_F(CudaLinear, WrongInputsAreCaught) {

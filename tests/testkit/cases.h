@@ -4,6 +4,7 @@
 // primes, head dims below, at and between vector widths; and the ways a tensor can lie in memory.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
