@@ -76,16 +76,13 @@ def label(row):
 
 def measure_attention(flashomni, report, rounds):
     for n, heads, head_dim, repeats, sparse in ATTENTION:
-        rows = {}
+        sweep = ["--pattern", "s_s", "--sparsity", ",".join(map(str, SPARSITIES))] if sparse else ["--dense-only"]
+        wanted = [0.0] + (SPARSITIES if sparse else [])
+        warm = flashomni.warm("bench", "attention", "--n", n, "--heads", heads, "--head-dim", head_dim, "--block",
+                              BLOCK, "--seed", SEED, "--repeats", repeats, *sweep)
 
         def ours():
-            sweep = ["--pattern", "s_s", "--sparsity", ",".join(map(str, SPARSITIES))] if sparse else ["--dense-only"]
-            doc = flashomni("bench", "attention", "--n", n, "--heads", heads, "--head-dim", head_dim, "--block",
-                            BLOCK, "--seed", SEED, "--repeats", repeats, *sweep)
-            report.take_head(doc)
-            wanted = [0.0] + (SPARSITIES if sparse else [])
-            rows.update(zip(wanted, doc["rows"], strict=True))
-            return {("ours", s): row["ms_samples"] for s, row in zip(wanted, doc["rows"])}
+            return {("ours", s): ms for s, ms in zip(wanted, warm(), strict=True)}
 
         q, k, v = kernels.attention_inputs(n, heads, head_dim, SEED)
         contestants = {"ours": ours, ("pytorch_sdpa", 0.0): timed(kernels.sdpa(q, k, v), repeats)}
@@ -98,7 +95,9 @@ def measure_attention(flashomni, report, rounds):
                 except kernels.Unavailable as failure:
                     report.unavailable[f"pytorch_flex {n} x {heads} x {head_dim}, sparsity {s}"] = str(failure)
         samples = interleave(contestants, rounds)
-        for s, row in rows.items():
+        document = warm.close()
+        report.take_head(document)
+        for s, row in zip(wanted, document["rows"], strict=True):
             report.add(row, samples["ours", s],
                        {name: ms for (name, at), ms in samples.items() if at == s and name != "ours"})
 
@@ -108,19 +107,15 @@ def measure_linears(flashomni, report, rounds):
         for k in LINEAR_WIDTHS:
             for n in LINEAR_WIDTHS:
                 repeats = max(1, min(15, int(2e10 / (2 * m * k * n))))
-                rows = []
-
-                def ours():
-                    doc = flashomni("bench", "linear", "--n", m, "--in", k, "--out", n, "--seed", SEED, "--repeats",
-                                    repeats)
-                    report.take_head(doc)
-                    rows[:] = doc["rows"]
-                    return rows[0]["ms_samples"]
-
+                warm = flashomni.warm("bench", "linear", "--n", m, "--in", k, "--out", n, "--seed", SEED, "--repeats",
+                                      repeats)
                 calls = kernels.linears(*kernels.linear_inputs(m, k, n, SEED))
-                contestants = {"ours": ours, **{name: timed(call, repeats) for name, call in calls.items()}}
+                contestants = {"ours": lambda: warm()[0],
+                               **{name: timed(call, repeats) for name, call in calls.items()}}
                 samples = interleave(contestants, rounds)
-                report.add(rows[0], samples.pop("ours"), samples)
+                document = warm.close()
+                report.take_head(document)
+                report.add(document["rows"][0], samples.pop("ours"), samples)
 
 
 def measure_bf16(flashomni, report, rounds):

@@ -84,17 +84,4 @@ Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& 
 // beside dense attention of the same shape.
 Result<std::vector<BenchCase>> symbols_cases(Backend& backend, const BenchShape& shape);
 
-// Sorts the seconds of a row and fills in its median and percentiles. REQUIRES at least one.
-void fill_percentiles(BenchRow& row);
-// Times all cases round-robin after one warm-up each, fills in the statistics and returns the
-// device's multiply-add peak, measured between the rounds (0 where it has none). On a GPU a sample
-// is the mean of several calls in a row, so that waiting for the last one weighs little.
-// `bandwidth` in bytes per second limits rows with bytes. Stops early with kCancelled when `stop`
-// says so.
-Result<double> time_cases(Backend& backend, std::vector<BenchCase>& cases, int repeats,
-                          double bandwidth, const std::function<bool()>& stop);
-
-// Bytes per second of a large copy on this backend (read plus write), median of a few.
-Result<double> measure_bandwidth(Backend& backend);
-
 }  // namespace flashomni::tools

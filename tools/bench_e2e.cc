@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "tools/bench_report.h"
+#include "tools/bench_timing.h"
 #include "tools/signals.h"
 #include "tools/table.h"
 

@@ -7,11 +7,13 @@
 
 #include <cmath>
 #include <cstdio>
+#include <iostream>
 
 #include "io/json.h"
 #include "pipelines/symbols_trace.h"
 #include "tools/bench_cases.h"
 #include "tools/bench_report.h"
+#include "tools/bench_timing.h"
 #include "tools/commands.h"
 #include "tools/plot.h"
 #include "tools/runtime.h"
@@ -32,6 +34,7 @@ struct Flags {
   std::vector<std::string> patterns;
   std::vector<double> sparsities;
   bool dense_only = false;
+  bool on_request = false;
   std::string replay;
   std::optional<int> replay_limit;
 };
@@ -187,12 +190,16 @@ Status run(const Flags& f, const std::string& command) {
   if (f.op == "gemm-o") {
     FO_ASSIGN_OR_RETURN(bandwidth, measure_bandwidth(*backend));
   }
-  FO_ASSIGN_OR_RETURN(const double peak, time_cases(*backend, cases, f.repeats.value_or(7),
-                                                    bandwidth, stop_requested));
+  const int repeats = f.repeats.value_or(7);
+  FO_ASSIGN_OR_RETURN(const double peak,
+                      f.on_request
+                          ? time_on_request(*backend, cases, repeats, bandwidth, std::cin,
+                                            std::cout, stop_requested)
+                          : time_cases(*backend, cases, repeats, bandwidth, stop_requested));
 
   std::vector<BenchRow> rows;
   for (const BenchCase& c : cases) rows.push_back(c.row);
-  if (!f.output.quiet) {
+  if (!f.output.quiet && !f.on_request) {
     std::fputs(machine_text(backend->info(), peak).c_str(), stdout);
     if (bandwidth > 0) std::printf("copy bandwidth %.1f GB/s\n", bandwidth * 1e-9);
     std::fputs(rows_text(rows, peak).c_str(), stdout);
@@ -244,6 +251,9 @@ void add_bench(CLI::App& app, CommandLine& line) {
       ->type_name("LIST")
       ->delimiter(',');
   sub->add_flag("--dense-only", flags->dense_only, "leave the sweep of sparsities out");
+  sub->add_flag("--on-request", flags->on_request,
+                "for scripts that time other programs in between: one round for each line on\n"
+                "standard input, answered by a line of JSON with the milliseconds of every case");
   sub->add_option("--plot", flags->plot, "also draw speed-up over sparsity as a PNG")
       ->type_name("FILE");
   CLI::Option* replay =

@@ -158,7 +158,7 @@ TEST_F(GoldenTest, EveryBlockAndTheOutput) {
 }
 
 TEST_F(GoldenTest, OutputsOfALaterStepAndOfTheEmptyPrompt) {
-  if (kSanitized) GTEST_SKIP() << "more forward passes are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("more forward passes");
   const SafetensorsFile a = *SafetensorsFile::open(kData + "a.safetensors");
   const std::string prompt = "smiling face with sunglasses, 3d";
   EXPECT_LT(relative_error(evaluate(a, "", 0, load(a, "noise"), false),
@@ -170,7 +170,7 @@ TEST_F(GoldenTest, OutputsOfALaterStepAndOfTheEmptyPrompt) {
 }
 
 TEST_F(GoldenTest, ReferencePicture) {
-  if (kSanitized) GTEST_SKIP() << "more forward passes are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("more forward passes");
   const SafetensorsFile edit = *SafetensorsFile::open(kData + "edit.safetensors");
   std::vector<float> input = load(edit, "noise");
   const std::vector<float> reference = load(edit, "reference_tokens");

@@ -74,7 +74,7 @@ std::vector<Case> cases() {
 }
 
 TEST(CacheBudgetRuns, ThePlanIsWhatIsAllocated) {
-  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   for (const Case& c : cases()) {
     const TextToImageResult r = draw(c.strategy, c.options);
     const CacheBudget& b = r.report.cache_budget;
@@ -86,7 +86,7 @@ TEST(CacheBudgetRuns, ThePlanIsWhatIsAllocated) {
 }
 
 TEST(CacheBudgetRuns, NothingExceedsTheBudgetAndEveryLayerLeftOutIsNamed) {
-  if (testkit::kSanitized) GTEST_SKIP() << "many pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("many pictures");
   for (const Case& c : cases()) {
     SCOPED_TRACE(c.strategy);
     const TextToImageResult whole = draw(c.strategy, c.options);
@@ -123,7 +123,7 @@ TEST(CacheBudgetRuns, NothingExceedsTheBudgetAndEveryLayerLeftOutIsNamed) {
 }
 
 TEST(CacheBudgetRuns, LowerOrdersAreThoseAskedForOutright) {
-  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   Case c = cases()[0];
   const RunReport whole = draw(c.strategy, c.options).report;
   const TextToImageResult squeezed = draw(c.strategy, c.options, whole.peak_cache_bytes * 3 / 4);
@@ -170,6 +170,7 @@ TEST(CacheBudgetRuns, ACacheThatDoesNotFitTheDeviceIsRefusedBeforeTheFirstStep) 
 }
 
 TEST(CacheBudgetRuns, ABudgetMakesItFitTheDevice) {
+  SKIP_WHERE_SANITIZED("several pictures");
   const std::unique_ptr<Backend> cpu = std::move(*make_backend("cpu"));
   SmallDevice device(*cpu);
   auto model = TextToImagePipeline::load(device, std::string(FO_SOURCE_DIR) + "/models/emoji-flux");
@@ -189,7 +190,7 @@ TEST(CacheBudgetRuns, ABudgetMakesItFitTheDevice) {
 }
 
 TEST(CacheBudgetRuns, WithoutRoomEverythingIsDenseBitForBit) {
-  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   const TextToImageResult dense = draw("dense", {});
   for (const Case& c : cases()) {
     for (const size_t limit : {size_t{0}, size_t{100}}) {

@@ -74,7 +74,7 @@ FlashOmniOptions flashomni_options() {
 using testkit::kSanitized;
 
 void expect_golden_picture(TextToImageRequest r, const std::string& file) {
-  if (kSanitized) GTEST_SKIP() << "whole pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("whole pictures");
   const TextToImageResult result = run(shared_world(), std::move(r), nullptr);
   const Image want = *load_image(kData + file);
   EXPECT_GE(*psnr_db(result.image, want), 50.0);
@@ -108,6 +108,7 @@ TEST(GoldenPictures, Edit) {
 }
 
 TEST(Exactness, ZeroSparsityIsDenseBitForBit) {
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   TextToImageRequest r = small_request();
   r.width = 72;  // 9 x 8 patches: ragged blocks
@@ -115,8 +116,7 @@ TEST(Exactness, ZeroSparsityIsDenseBitForBit) {
   EXPECT_EQ(run(w, r, make_dense()).latents, dense);
   // Thresholds so small that nothing is dropped, yet every sparse path runs: Updates, bias planes,
   // Dispatch with all-ones symbols.
-  // One block size is enough for a sanitizer.
-  for (const int block : kSanitized ? std::vector{32} : std::vector{32, 64, 128}) {
+  for (const int block : {32, 64, 128}) {
     FlashOmniOptions o = flashomni_options();
     o.block_q = o.block_kv = block;
     o.tau_q = o.tau_kv = 1e-30;
@@ -129,7 +129,8 @@ TEST(Exactness, ZeroSparsityIsDenseBitForBit) {
 }
 
 TEST(Exactness, SameBitsForAnyThreadCount) {
-  const TextToImageRequest r = small_request();
+  TextToImageRequest r = small_request();
+  if (kSanitized) r.steps = 4;
   std::vector<float> first;
   for (const int threads : kSanitized ? std::vector{4, 1} : std::vector{1, 2, 4}) {
     World w = make_world(threads);
@@ -140,7 +141,7 @@ TEST(Exactness, SameBitsForAnyThreadCount) {
 }
 
 TEST(Exactness, SameSeedSameBits) {
-  if (kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   const auto a = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
   const auto b = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
@@ -152,7 +153,7 @@ TEST(Exactness, SameSeedSameBits) {
 
 // GEMM-Q and GEMM-O only save work: switching them off changes rounding, not the result.
 TEST(Exactness, AblationsAgree) {
-  if (kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   const auto all = run(w, small_request(), std::move(*make_flashomni(flashomni_options())));
   ASSERT_GT(all.report.attention_sparsity, 0.1);
@@ -171,6 +172,7 @@ TEST(Exactness, AblationsAgree) {
 }
 
 TEST(Report, CountsWhatRan) {
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   EngineOptions keep;
   keep.keep_symbols = true;
@@ -205,6 +207,7 @@ TEST(Report, CountsWhatRan) {
 }
 
 TEST(Report, RandomSymbolsHaveTheStatedDensity) {
+  SKIP_WHERE_SANITIZED("several pictures");
   RandomOptions o;
   o.cached = 0.25;
   o.skipped = 0.5;
@@ -219,6 +222,7 @@ TEST(Report, RandomSymbolsHaveTheStatedDensity) {
 }
 
 TEST(Degrading, LayersWithFewComputedRowsReuseTheirModules) {
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   FlashOmniOptions o = flashomni_options();
   o.S_q = 1.0;  // every layer degrades at the first Update
@@ -243,6 +247,7 @@ TEST(Degrading, LayersWithFewComputedRowsReuseTheirModules) {
 // Update sums its output projection in two parts, a Full step at once. A part of a step is more
 // than nothing and less than the step, degraded layers or not.
 TEST(ExtraUpdates, LieBetweenWarmUps) {
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   for (const double S_q : {0.0, 1.0}) {
     FlashOmniOptions o = flashomni_options();
@@ -294,6 +299,7 @@ TEST(ExtraUpdates, LieBetweenWarmUps) {
 }
 
 TEST(Fallbacks, AreNamed) {
+  SKIP_WHERE_SANITIZED("several pictures");
   World& w = shared_world();
   auto reasons = [&](FlashOmniOptions o, int steps) {
     TextToImageRequest r = small_request();

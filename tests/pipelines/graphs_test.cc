@@ -56,6 +56,7 @@ class GraphRuns : public ::testing::Test {
 };
 
 TEST_F(GraphRuns, DenseStepsAreAllAlike) {
+  SKIP_WHERE_SANITIZED("several pictures");
   const GraphUse g = equal_bits("dense", {}).graphs;
   EXPECT_EQ(g.evaluations, kSteps * kStreams);
   EXPECT_EQ(g.captured, kStreams);
@@ -74,7 +75,7 @@ OptionMap random_options() {
 }
 
 TEST_F(GraphRuns, DispatchStepsOfOneDistanceAreAlike) {
-  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   const RunReport r = equal_bits("random", random_options());
   int updates = 0, dispatches = 0;
   for (const StepRecord& s : r.steps) {
@@ -92,7 +93,7 @@ TEST_F(GraphRuns, DispatchStepsOfOneDistanceAreAlike) {
 }
 
 TEST_F(GraphRuns, DegradedLayersReplay) {
-  if (testkit::kSanitized) GTEST_SKIP() << "several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("several pictures");
   OptionMap options = random_options();
   options["degraded"] = .5;
   options["degrade_order"] = int64_t{1};
@@ -102,7 +103,7 @@ TEST_F(GraphRuns, DegradedLayersReplay) {
 }
 
 TEST_F(GraphRuns, FlashOmniAndOthersKeepTheirBits) {
-  if (testkit::kSanitized) GTEST_SKIP() << "many pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("many pictures");
   const OptionMap blocks = {{"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
   OptionMap balanced = *strategy_preset("flashomni", "balanced", "emoji_flux");
   for (const auto& [name, value] : blocks) balanced[name] = value;

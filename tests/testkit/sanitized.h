@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gtest/gtest.h>
+
 namespace flashomni::testkit {
 
 // Whether this is a sanitizer's build: everything is many times slower there, and memory that was
@@ -12,3 +14,10 @@ inline constexpr bool kSanitized = false;
 #endif
 
 }  // namespace flashomni::testkit
+
+// Ends the test in such builds: "WHAT are left to builds without sanitizers".
+#define SKIP_WHERE_SANITIZED(what)                                 \
+  if (::flashomni::testkit::kSanitized) {                          \
+    GTEST_SKIP() << what " are left to builds without sanitizers"; \
+  }                                                                \
+  static_assert(true)

@@ -4,6 +4,7 @@
 // and the memory of a generation.
 #include <algorithm>
 #include <set>
+#include <sstream>
 
 #include "tests/tools/cli.h"
 
@@ -31,6 +32,31 @@ TEST_F(CliTest, BenchKeepsItsSamples) {
   EXPECT_TRUE(std::is_sorted(ms.begin(), ms.end()));
   EXPECT_EQ(doc["rows"][0]["ms_median"], ms[2]);
   EXPECT_EQ(doc["rows"][0]["baselines"], nlohmann::json::object());
+}
+
+// A script decides when a round runs, and gets its times at once.
+TEST_F(CliTest, BenchAnswersRequests) {
+  const std::vector<std::string> args = {"bench",        "linear", "--n",   "64",        "--in",
+                                         "32",           "--out",  "48",    "--repeats", "3",
+                                         "--on-request", "--json", "b.json"};
+  const Finished done = run_with_input(args, "\n\n");
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  std::istringstream answers(done.out);
+  std::vector<double> all;
+  std::string line;
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(std::getline(answers, line)) << done.out;
+    const nlohmann::json ms = nlohmann::json::parse(line);
+    ASSERT_EQ(ms.size(), 1u) << "one case";
+    ASSERT_EQ(ms[0].size(), 3u);
+    for (const double v : ms[0].get<std::vector<double>>()) all.push_back(v);
+  }
+  EXPECT_FALSE(std::getline(answers, line)) << "nothing else on standard output: " << line;
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(json("b.json")["rows"][0]["ms_samples"].get<std::vector<double>>().size(), 6u);
+  EXPECT_NEAR(json("b.json")["rows"][0]["ms_median"].get<double>(), (all[2] + all[3]) / 2,
+              1e-9 * all[3]);
+  expect_refusal(run_with_input(args, ""), 2, "before the first request");
 }
 
 TEST_F(CliTest, BenchNeedsAnOperation) {

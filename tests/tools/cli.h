@@ -24,19 +24,14 @@
 #include <vector>
 
 #include "io/json.h"
+#include "tests/testkit/sanitized.h"
 #include "tests/testkit/temp_dir.h"
 
 namespace flashomni::tools {
 
 namespace fs = std::filesystem;
 
-// Runs of several pictures take minutes under a sanitizer and show it nothing that the runs of one
-// do not, which go through the same code.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
+using testkit::kSanitized;
 
 struct Finished {
   int exit_code = -1;  // -1: killed by `signal`
@@ -104,6 +99,7 @@ class CliTest : public ::testing::Test {
                       : setenv("FLASHOMNI_MODELS", models_.c_str(), 1);
       setenv("TERM", "xterm", 1);
       if (!stdout_path.empty()) out[1] = open(stdout_path.c_str(), O_WRONLY);
+      if (!input_.empty()) dup2(open(input_.c_str(), O_RDONLY), STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
       std::vector<char*> argv = {program_.data()};
@@ -156,6 +152,15 @@ class CliTest : public ::testing::Test {
     return finish();
   }
 
+  // With this on standard input.
+  Finished run_with_input(const std::vector<std::string>& args, const std::string& input) {
+    write("input", input);
+    input_ = "input";
+    const Finished finished = run(args);
+    input_.clear();
+    return finished;
+  }
+
   // The smallest run: `args` and two steps of 64x64 pixels.
   static std::vector<std::string> small(std::vector<std::string> args,
                                         const std::vector<std::string>& more = {}) {
@@ -191,6 +196,7 @@ class CliTest : public ::testing::Test {
 
   std::string program_ = FO_CLI;
   std::string models_ = FO_SOURCE_DIR "/models";  // $FLASHOMNI_MODELS; empty: not set
+  std::string input_;  // the file that is standard input; empty: this program's own
   pid_t running_ = -1;
 
  private:

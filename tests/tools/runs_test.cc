@@ -207,7 +207,7 @@ TEST_F(CliTest, EditRunsSparse) {
 }
 
 TEST_F(CliTest, TheRecordOfARunIsItsConfigFile) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   ASSERT_EQ(run(small({"generate", "x", "-o", "a.png", "--json", "a.json"}, sparse())).exit_code,
             0);
   write("config.json", json("a.json")["strategy"].dump());
@@ -286,7 +286,7 @@ TEST_F(CliTest, BenchWritesEveryColumn) {
 }
 
 TEST_F(CliTest, CompareHasEveryFigure) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   write("prompts.txt", "flat blue fish\r\n\n  \n");
   const Finished f =
       run(joined(small({"compare", "3d red apple", "--prompts", "prompts.txt"}, sparse()),
@@ -354,7 +354,7 @@ TEST_F(CliTest, CompareOfEqualPictures) {
 }
 
 TEST_F(CliTest, AblationAddsOnePartAtATime) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   const Finished f =
       run(joined(small({"compare", "x", "--json", "out.json"}, sparse()), {"--ablation"}));
   ASSERT_EQ(f.exit_code, 0) << f.err;

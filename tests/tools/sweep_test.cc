@@ -50,7 +50,7 @@ class SweepTest : public CliTest {
 };
 
 TEST_F(SweepTest, AKilledSweepGoesOnToTheSameRows) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   const Finished whole = run(command("whole"));
   ASSERT_EQ(whole.exit_code, 0) << whole.err;
   const nlohmann::json wanted = json("whole/sweep.json");
@@ -105,7 +105,7 @@ TEST_F(SweepTest, AKilledSweepGoesOnToTheSameRows) {
 }
 
 TEST_F(SweepTest, CtrlCKeepsWhatIsFinished) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   start(command("out"));
   for (int i = 0; i < 6000 && !fs::exists(path("out/trials.jsonl")); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -130,7 +130,7 @@ TEST_F(SweepTest, RefusesByName) {
 }
 
 TEST_F(CliTest, CompareKeepsFinishedPromptsWhenKilled) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   std::vector<std::string> args = small({"compare", "--json", "c.json"}, sparse());
   for (int i = 0; i < 200; ++i) args.push_back("apple " + std::to_string(i));
   start(args);

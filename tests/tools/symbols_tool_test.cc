@@ -70,7 +70,7 @@ TEST_F(CliTest, AReportIsOnePageThatLoadsNothing) {
 }
 
 TEST_F(CliTest, TuneWritesAConfigThatGenerateTakes) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   const std::vector<std::string> args =
       small({"tune", "--target-psnr", "20", "--cost", "flops", "--coarse", "3", "--strategy",
              "window", "--axis", "window=64,32", "--set", "block_q=32", "--set", "block_kv=32",
@@ -102,7 +102,7 @@ TEST_F(CliTest, TuneWritesAConfigThatGenerateTakes) {
 
 // Four prompts and more: halves by a probe that is not chosen itself.
 TEST_F(CliTest, TunePartsPromptsByDifficulty) {
-  if (kSanitized) GTEST_SKIP() << "runs of several pictures are left to builds without sanitizers";
+  SKIP_WHERE_SANITIZED("runs of several pictures");
   const Finished f = run(
       small({"tune",       "--target-psnr", "10",          "--cost", "flops",           "--coarse",
              "2",          "--strategy",    "window",      "--axis", "window=96,64,32", "--set",
