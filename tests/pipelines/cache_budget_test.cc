@@ -170,7 +170,7 @@ TEST(CacheBudgetRuns, ACacheThatDoesNotFitTheDeviceIsRefusedBeforeTheFirstStep) 
 }
 
 TEST(CacheBudgetRuns, ABudgetMakesItFitTheDevice) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const std::unique_ptr<Backend> cpu = std::move(*make_backend("cpu"));
   SmallDevice device(*cpu);
   auto model = TextToImagePipeline::load(device, std::string(FO_SOURCE_DIR) + "/models/emoji-flux");

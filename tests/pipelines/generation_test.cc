@@ -108,7 +108,7 @@ TEST(GoldenPictures, Edit) {
 }
 
 TEST(Exactness, ZeroSparsityIsDenseBitForBit) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   World& w = shared_world();
   TextToImageRequest r = small_request();
   r.width = 72;  // 9 x 8 patches: ragged blocks
@@ -172,7 +172,7 @@ TEST(Exactness, AblationsAgree) {
 }
 
 TEST(Report, CountsWhatRan) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   World& w = shared_world();
   EngineOptions keep;
   keep.keep_symbols = true;
@@ -207,7 +207,7 @@ TEST(Report, CountsWhatRan) {
 }
 
 TEST(Report, RandomSymbolsHaveTheStatedDensity) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   RandomOptions o;
   o.cached = 0.25;
   o.skipped = 0.5;
@@ -222,7 +222,7 @@ TEST(Report, RandomSymbolsHaveTheStatedDensity) {
 }
 
 TEST(Degrading, LayersWithFewComputedRowsReuseTheirModules) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   World& w = shared_world();
   FlashOmniOptions o = flashomni_options();
   o.S_q = 1.0;  // every layer degrades at the first Update
@@ -299,7 +299,7 @@ TEST(ExtraUpdates, LieBetweenWarmUps) {
 }
 
 TEST(Fallbacks, AreNamed) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   World& w = shared_world();
   auto reasons = [&](FlashOmniOptions o, int steps) {
     TextToImageRequest r = small_request();

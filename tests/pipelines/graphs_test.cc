@@ -56,7 +56,7 @@ class GraphRuns : public ::testing::Test {
 };
 
 TEST_F(GraphRuns, DenseStepsAreAllAlike) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const GraphUse g = equal_bits("dense", {}).graphs;
   EXPECT_EQ(g.evaluations, kSteps * kStreams);
   EXPECT_EQ(g.captured, kStreams);

@@ -68,9 +68,6 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
   return worst;
 }
 
-// Where sanitizers look at strategies: on small tensors and models (tests/strategies,
-// tests/models). What is said of pictures takes minutes a sentence there and shows them nothing
-// new.
 class StrategyRun : public ::testing::TestWithParam<std::string> {};
 
 // 16 x 16 picture tokens: large enough that patterns leave something out beside the text.
@@ -95,7 +92,9 @@ TEST_P(StrategyRun, DrawsThePictureWithLessWork) {
 }
 
 TEST_P(StrategyRun, OfNothingLeftOutIsDenseBitForBit) {
-  if (GetParam() != "flashomni") SKIP_WHERE_SANITIZED("pictures of the other strategies");
+  // The operations that make symbols are watched one by one in tests/cpu, and symbols drive the
+  // same kernels whichever strategy they come from.
+  if (GetParam() != "flashomni") SKIP_WHERE_THREAD_SANITIZED("pictures of other strategies");
   const auto r = run(GetParam(), testkit::zero_options(*find_strategy(GetParam()), 32));
   ASSERT_TRUE(r.ok()) << r.status().message();
   EXPECT_EQ(r->report.attention_sparsity, 0.0);
@@ -136,7 +135,7 @@ OptionMap ragged_options(const std::string& name, int64_t warmup) {
 }
 
 TEST(RaggedBlocks, OfNothingLeftOutAreDenseBitForBit) {
-  SKIP_WHERE_SANITIZED("pictures");
+  SKIP_WHERE_THREAD_SANITIZED("pictures");
   for (const std::string name : {"sta", "vsa", "draft"}) {
     // All steps dense, but with the tokens in the order of the tiles.
     const auto dense = run(name, ragged_options(name, 1000));
@@ -176,7 +175,7 @@ TEST(RaggedBlocks, DrawThePictureWithLessWork) {
 
 // The reference's tiles are blocks of their own, whose keys are never left out.
 TEST(RaggedBlocks, KeepTheReference) {
-  SKIP_WHERE_SANITIZED("pictures");
+  SKIP_WHERE_THREAD_SANITIZED("pictures");
   TextToImageRequest edit = small_request();
   edit.steps = 3;
   edit.reference = dense_run().image;
@@ -196,7 +195,7 @@ TEST(RaggedBlocks, KeepTheReference) {
 }
 
 TEST(TokenOrder, TilesOfOneFrameWorkWithAReference) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   TextToImageRequest edit = small_request();
   edit.steps = 3;
   edit.reference = dense_run().image;
@@ -212,7 +211,7 @@ TEST(TokenOrder, TilesOfOneFrameWorkWithAReference) {
 }
 
 TEST(StepSkip, SkippedStepsAreReported) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const auto r = run("teacache", {{"coefficients", "none"s}, {"threshold", 1.0}});
   ASSERT_TRUE(r.ok()) << r.status().message();
   const auto& steps = r->report.steps;
@@ -233,7 +232,7 @@ TEST(StepSkip, SkippedStepsAreReported) {
 }
 
 TEST(StepSkip, AThresholdOfZeroIsDenseBitForBit) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   for (const char* name : {"teacache", "first_block"}) {
     const auto r = run(name, {{"threshold", 0.0}});
     ASSERT_TRUE(r.ok()) << r.status().message();
@@ -243,7 +242,7 @@ TEST(StepSkip, AThresholdOfZeroIsDenseBitForBit) {
 }
 
 TEST(StepSkip, TheFirstLayersAlwaysRun) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const auto r = run("first_block", {{"threshold", 1e9},
                                      {"first_layers", int64_t{2}},
                                      {"last_layers", int64_t{1}},
@@ -262,7 +261,7 @@ TEST(StepSkip, TheFirstLayersAlwaysRun) {
 }
 
 TEST(SoftmaxSkip, IsCountedAndOffByDefault) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const OptionMap options = {{"topk", 0.6}, {"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
   const auto off = run("sparge", options);
   ASSERT_TRUE(off.ok()) << off.status().message();
@@ -284,7 +283,7 @@ TEST(SoftmaxSkip, IsCountedAndOffByDefault) {
 }
 
 TEST(Pab, ABroadcastComputesNoKeys) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   // Attention is reused in every other step inside the range, MLPs never.
   const auto r = run("pab", {{"from", 0.25}, {"to", 0.8}});
   ASSERT_TRUE(r.ok()) << r.status().message();
@@ -297,7 +296,7 @@ TEST(Pab, ABroadcastComputesNoKeys) {
 
 // What a window leaves out is remembered at the Update and added again.
 TEST(Residual, MakesUpForSkippedBlocks) {
-  SKIP_WHERE_SANITIZED("pictures");
+  SKIP_WHERE_THREAD_SANITIZED("pictures");
   const OptionMap plain = {{"window", int64_t{0}},    {"block_q", int64_t{32}},
                            {"block_kv", int64_t{32}}, {"warmup", int64_t{2}},
                            {"interval", int64_t{2}},  {"protect_text", false}};
@@ -316,7 +315,7 @@ TEST(Residual, MakesUpForSkippedBlocks) {
 }
 
 TEST(Residual, OfNothingSkippedIsDenseBitForBit) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const auto r = run("window", {{"window", int64_t{1000}},
                                 {"residual", true},
                                 {"warmup", int64_t{2}},
@@ -327,7 +326,7 @@ TEST(Residual, OfNothingSkippedIsDenseBitForBit) {
 
 // The same residual, once through bias planes and once on the attention output.
 TEST(Residual, ProjectedAndPlannedAgree) {
-  SKIP_WHERE_SANITIZED("pictures");
+  SKIP_WHERE_THREAD_SANITIZED("pictures");
   const OptionMap blocks = {{"block_q", int64_t{32}}, {"block_kv", int64_t{32}}};
   OptionMap projected = blocks, planned = blocks;
   projected["window"] = int64_t{0};
@@ -343,14 +342,14 @@ TEST(Residual, ProjectedAndPlannedAgree) {
 }
 
 TEST(Plan, OfEverythingFullIsDenseBitForBit) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const auto r = run("plan", {{"plan", "full"s}});
   ASSERT_TRUE(r.ok()) << r.status().message();
   EXPECT_EQ(r->latents, dense_run().latents);
 }
 
 TEST(Plan, AnAliasTakesTheFirstStreamsOutput) {
-  SKIP_WHERE_SANITIZED("several pictures");
+  SKIP_WHERE_THREAD_SANITIZED("several pictures");
   const auto r = run("plan", {{"plan", "steps 2-6, layers 1: alias"s}});
   ASSERT_TRUE(r.ok()) << r.status().message();
   const auto& layers = r->report.steps[3].layers;
@@ -368,7 +367,7 @@ TEST(Plan, AnAliasTakesTheFirstStreamsOutput) {
 }
 
 TEST(TextFreeScores, RunOnTheModel) {
-  SKIP_WHERE_SANITIZED("pictures");
+  SKIP_WHERE_THREAD_SANITIZED("pictures");
   for (const std::string score : {"column_mass", "change", "forecast_error"}) {
     OptionMap o = testkit::small_options(*find_strategy("flashomni"), 32);
     o["row_score"] = score;

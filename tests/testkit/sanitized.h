@@ -13,11 +13,23 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
+// Whether it is the thread sanitizer's, under which everything is slower still.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kThreadSanitized = true;
+#else
+inline constexpr bool kThreadSanitized = false;
+#endif
+
 }  // namespace flashomni::testkit
 
-// Ends the test in such builds: "WHAT are left to builds without sanitizers".
+// End the test in such builds: "WHAT are left to builds without ...".
 #define SKIP_WHERE_SANITIZED(what)                                 \
   if (::flashomni::testkit::kSanitized) {                          \
     GTEST_SKIP() << what " are left to builds without sanitizers"; \
   }                                                                \
+  static_assert(true)
+#define SKIP_WHERE_THREAD_SANITIZED(what)                                  \
+  if (::flashomni::testkit::kThreadSanitized) {                            \
+    GTEST_SKIP() << what " are left to builds without a thread sanitizer"; \
+  }                                                                        \
   static_assert(true)
