@@ -22,7 +22,7 @@ import torch
 
 from peers import generation, kernels
 from peers.ours import Flashomni
-from peers.timing import interleave, statistics, timed
+from peers.timing import interleave, paired_ratio, statistics, timed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SEED = 1
@@ -35,7 +35,8 @@ LINEAR_WIDTHS = [384, 1536, 3072]
 
 
 class Report:
-    def __init__(self):
+    def __init__(self, rounds):
+        self.rounds = rounds
         self.rows = []
         self.peaks = []
         self.machine = None
@@ -59,8 +60,10 @@ class Report:
         spread = {name: statistics(ms) for name, ms in peers.items()}
         row["baselines"] = {name: s["ms_median"] for name, s in spread.items()}
         row["baselines_spread"] = spread
+        row["baselines_over_ours"] = {name: paired_ratio(ours, ms, self.rounds) for name, ms in peers.items()}
         self.rows.append(row)
-        cells = [f"{name} {ms:.3f} ms ({ms / row['ms_median']:.2f}x)" for name, ms in row["baselines"].items()]
+        cells = [f"{name} {ms:.3f} ms ({row['baselines_over_ours'][name]:.2f}x)"
+                 for name, ms in row["baselines"].items()]
         print(f"{label(row)}: {row['ms_median']:.3f} ms; {', '.join(cells)}", flush=True)
 
 
@@ -203,12 +206,14 @@ def libraries():
 
 
 def print_table(document):
-    """Markdown, for docs/performance.md. The last column is the best peer's time over ours."""
+    """Markdown, for docs/performance.md. The last column is the best peer's time over ours, paired by round."""
     print("| shape | ours, ms (p10 - p90) | GFLOP/s | of peak | efficiency | peers, ms | best peer / ours |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in document["rows"]:
         peers = sorted(row["baselines"].items(), key=lambda item: item[1])
-        ratio = f"{peers[0][1] / row['ms_median']:.2f}x" if peers else "-"
+        # Older results have no paired ratios.
+        ratios = row.get("baselines_over_ours", {name: ms / row["ms_median"] for name, ms in peers})
+        ratio = f"{min(ratios.values()):.2f}x" if ratios else "-"
         print(f"| {label(row)} | {row['ms_median']:.2f} ({row['ms_p10']:.2f} - {row['ms_p90']:.2f}) "
               f"| {1e3 * row['tflops_active']:.0f} | {row['tflops_active'] / document['peak_tflops']:.0%} "
               f"| {'-' if row['pattern'] == 'dense' else format(row['efficiency'], '.2f')} "
@@ -235,7 +240,7 @@ def main():
         return
 
     torch.set_num_threads(args.threads)
-    flashomni, report = Flashomni(args.flashomni, args.threads), Report()
+    flashomni, report = Flashomni(args.flashomni, args.threads), Report(args.rounds)
     measures = {"attention": measure_attention, "linear": measure_linears, "generation": measure_generation,
                 "bf16": measure_bf16}
     with torch.inference_mode():

@@ -13,6 +13,13 @@ def statistics(milliseconds):
             "repeats": len(milliseconds)}
 
 
+def paired_ratio(ours, theirs, rounds):
+    """How many times as long theirs take: the median over the rounds of the ratio within a round, in which a
+    clock that drifts from round to round divides out. Lists of milliseconds, round after round."""
+    of_rounds = [[numpy.median(part) for part in numpy.array_split(ms, rounds)] for ms in (theirs, ours)]
+    return float(numpy.median(numpy.divide(*of_rounds)))
+
+
 def timed(call, repeats):
     """A contestant that calls `call` once unmeasured and then `repeats` times, and gives milliseconds."""
 
