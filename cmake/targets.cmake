@@ -22,7 +22,7 @@ function(fo_compile_options target)
 endfunction()
 
 # For code that is never hot, such as the command line's options and tests: it is mostly templates of
-# headers, which take twice as long to compile with full optimisation.
+# headers, which take half as long again, or longer, to compile with full optimisation.
 function(fo_quick_compile target)
   target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
   if(FLASHOMNI_SANITIZE)
