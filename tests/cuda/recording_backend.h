@@ -27,6 +27,7 @@ class RecordingBackend final : public ForwardingBackend {
     ++run_;
     next_ = 0;
     differed_ = false;
+    scope_.clear();
   }
   // The first operation of each run that was not as in the first run.
   const std::vector<std::string>& differences() const { return differences_; }
