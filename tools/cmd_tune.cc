@@ -370,6 +370,7 @@ nlohmann::json candidate_json(const TuneCandidate& c) {
   const TuneSample m = c.mean();
   out["psnr_db"] = m.psnr_db;
   out["psnr_standard_error_db"] = c.psnr_error();
+  out["psnr_spread_db"] = m.spread_db;
   out["ssim"] = m.ssim;
   out["seconds"] = m.seconds;
   out["cost"] = m.cost;

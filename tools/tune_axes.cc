@@ -25,6 +25,7 @@ std::vector<TuneAxis> known_axes(int steps) {
   return {
       warmup,
       interval,
+      {"last_full", {true, false}},
       {"order", {Int{2}, Int{1}, Int{0}}},
       {"tau_q", {0.3, 0.6, 0.8, 0.9, 0.97, 1.0}},
       {"tau_kv", {0.0, 0.05, 0.1, 0.2, 0.35}},

@@ -12,6 +12,19 @@ constexpr double kTie = 1e-9;       // of objectives
 constexpr double kSamePsnr = 0.01;  // dB: pictures that differ in rounding
 constexpr double kSameCost = 0.01;  // share, below which a difference may be the clock's
 constexpr size_t kLeastPairs = 3;   // that a standard error is worth something
+// What a decibel less of spread between prompts may cost, as a share of dense's cost.
+constexpr double kSpreadCost = 0.01;
+
+// Standard deviation of the PSNR of the first `count` samples; 0 below two.
+double spread(const std::vector<TuneSample>& samples, size_t count) {
+  if (count < 2) return 0;
+  double mean = 0, squares = 0;
+  for (size_t k = 0; k < count; ++k) mean += samples[k].psnr_db / double(count);
+  for (size_t k = 0; k < count; ++k) {
+    squares += (samples[k].psnr_db - mean) * (samples[k].psnr_db - mean);
+  }
+  return std::sqrt(squares / double(count - 1));
+}
 
 // The mean of a - b over the prompts that both ran; `count` is how many.
 TuneSample mean_difference(const TuneCandidate& a, const TuneCandidate& b, size_t& count) {
@@ -23,11 +36,13 @@ TuneSample mean_difference(const TuneCandidate& a, const TuneCandidate& b, size_
     d.seconds += (a.samples[k].seconds - b.samples[k].seconds) / double(count);
     d.cost += (a.samples[k].cost - b.samples[k].cost) / double(count);
   }
+  if (count >= kLeastPairs) d.spread_db = spread(a.samples, count) - spread(b.samples, count);
   return d;
 }
 
 TuneSample sum(const TuneSample& a, const TuneSample& b) {
-  return {a.psnr_db + b.psnr_db, a.ssim + b.ssim, a.seconds + b.seconds, a.cost + b.cost};
+  return {a.psnr_db + b.psnr_db, a.ssim + b.ssim, a.seconds + b.seconds, a.cost + b.cost,
+          std::max(0., a.spread_db + b.spread_db)};
 }
 
 }  // namespace
@@ -40,15 +55,13 @@ TuneSample TuneCandidate::mean() const {
     m.seconds += s.seconds / double(samples.size());
     m.cost += s.cost / double(samples.size());
   }
+  m.spread_db = spread(samples, samples.size());
   return m;
 }
 
 double TuneCandidate::psnr_error() const {
   if (samples.size() < 2) return 0;
-  const double m = mean().psnr_db;
-  double squares = 0;
-  for (const TuneSample& s : samples) squares += (s.psnr_db - m) * (s.psnr_db - m);
-  return std::sqrt(squares / double(samples.size() - 1) / double(samples.size()));
+  return mean().spread_db / std::sqrt(double(samples.size()));
 }
 
 double quality(const TuneGoal& goal, const TuneSample& s) {
@@ -62,7 +75,7 @@ double violation(const TuneGoal& goal, const TuneSample& mean) {
 }
 
 double objective(const TuneGoal& goal, const TuneSample& mean) {
-  return goal.seconds ? -mean.psnr_db : mean.cost;
+  return goal.seconds ? -mean.psnr_db : mean.cost + kSpreadCost * mean.spread_db;
 }
 
 double tolerance(const TuneGoal& goal) {
@@ -150,6 +163,8 @@ bool TuneBook::cannot_win(const TuneCandidate& c, const TuneCandidate& best) con
   const TuneSample now = best.mean();
   TuneSample guess = sum(now, difference);  // of all prompts
   (p_.goal.ssim ? guess.ssim : guess.psnr_db) += 2 * error;
+  // A few prompts say little about the spread: it speaks for a candidate, not against it.
+  guess.spread_db = std::min(guess.spread_db, now.spread_db);
   if (violation(p_.goal, now) <= 0) {
     return violation(p_.goal, guess) > 0 || objective(p_.goal, guess) > objective(p_.goal, now);
   }

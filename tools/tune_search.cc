@@ -23,7 +23,7 @@ constexpr size_t kKeptForHomingIn = 3;
 
 // In what coarse rounds compare: with a goal in seconds, those are the cost.
 double cost(const TuneGoal& goal, const TuneSample& s) {
-  return goal.seconds ? s.seconds : s.cost;
+  return goal.seconds ? s.seconds : objective(goal, s);
 }
 
 class Search {

@@ -12,7 +12,7 @@ namespace {
 constexpr double kFine = 1e4;       // values are multiples of 1 / kFine
 constexpr double kRounding = 1e-6;  // of a layer
 constexpr const char* kExtra = "extra_updates";
-constexpr const char* kScheduleOptions[] = {"warmup", "interval", kExtra};
+constexpr const char* kScheduleOptions[] = {"warmup", "interval", "last_full", kExtra};
 
 bool has_option(const StrategyInfo& strategy, const char* name) {
   return std::ranges::find(strategy.options, name, &OptionInfo::name) != strategy.options.end();

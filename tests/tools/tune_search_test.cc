@@ -67,6 +67,29 @@ TEST(TuneSearch, TheMarginIsKept) {
   EXPECT_GE(best(*out).mean().psnr_db, 33);
 }
 
+// The same mean for the same cost, but the pictures of some prompts far below it.
+TEST(TuneSearch, PromptsAreTreatedAlikeWhereThatCostsLittle) {
+  TuneProblem p = problem({.psnr_db = 31});
+  for (const double price : {0.005, 0.3}) {
+    p.axes.back() = {"even", {0.0, 1.0}};
+    p.measure = [price](const OptionMap& o, size_t prompt) -> Result<std::optional<TuneSample>> {
+      const bool even = at(o, "even") == 1;
+      TuneSample s;
+      s.psnr_db =
+          45 - 20 * at(o, "tau") - 2 * at(o, "interval") + (even ? 0.3 : 1) * kDifficulty[prompt];
+      s.cost = 1 - 0.5 * at(o, "tau") - 0.02 * at(o, "interval") + (even ? price : 0);
+      return std::optional<TuneSample>(s);
+    };
+    const auto out = tune_search(p);
+    ASSERT_TRUE(out.ok());
+    EXPECT_GE(best(*out).mean().psnr_db, 31);
+    EXPECT_EQ(at(best(*out).options, "even"), price < 0.1 ? 1.0 : 0.0) << price;
+  }
+  const TuneCandidate c = {{}, "", {{.psnr_db = 30}, {.psnr_db = 36}}};
+  EXPECT_NEAR(c.mean().spread_db, std::sqrt(18), 1e-9);
+  EXPECT_NEAR(c.psnr_error(), 3, 1e-9);
+}
+
 TEST(TuneSearch, BestPsnrInATime) {
   // 8 seconds: cost 0.8, so tau 0.32 with interval 2: 34.6 dB. Half steps come as near as 0.25.
   const auto out = tune_search(problem({.seconds = 8}));
