@@ -12,14 +12,15 @@
 namespace flashomni::tools {
 namespace {
 
-constexpr size_t kSemifinalPrompts = 4;  // with more, only the last ones go on
+constexpr size_t kFewPrompts = 4;  // of the coarse rounds and the steps; few settings get more
 constexpr size_t kSemifinalists = 4;
 constexpr size_t kFinalists = 2;
-constexpr size_t kDiagonals = 5;  // all axes from gentle to aggressive together
+constexpr size_t kDiagonals = 5;    // all axes from gentle to aggressive together
+constexpr size_t kLeadingAxes = 3;  // those that matter most
 constexpr int kMaxPasses = 4;
 constexpr double kNoGain = 1e-9;
-// Times all prompts: what the steps of the fine search leave for homing in.
-constexpr size_t kKeptForHomingIn = 3;
+// Times all prompts: what the first rounds and steps leave for homing in.
+constexpr size_t kKeptForHomingIn = 2;
 
 // In what coarse rounds compare: with a goal in seconds, those are the cost.
 double cost(const TuneGoal& goal, const TuneSample& s) {
@@ -28,11 +29,24 @@ double cost(const TuneGoal& goal, const TuneSample& s) {
 
 class Search {
  public:
-  explicit Search(const TuneProblem& p) : p_(p), book_(p, out_), rng_(p.seed) {}
+  explicit Search(const TuneProblem& p)
+      : p_(p), few_(std::min(kFewPrompts, p.prompts)), book_(p_, out_), rng_(p.seed) {}
 
   Result<TuneOutcome> run() {
+    const double margin = p_.goal.margin;
     make_starts();
+    FO_RETURN_IF_ERROR(measure_barred());
     FO_RETURN_IF_ERROR(halve());
+    FO_RETURN_IF_ERROR(refine());
+    p_.goal.margin = margin;
+    FO_RETURN_IF_ERROR(decide());
+    FO_RETURN_IF_ERROR(tune_home_in(p_, out_));
+    // The few prompts may have led astray.
+    if (few_ == p_.prompts || out_.ranking.empty()) return std::move(out_);
+    const double missed = violation(p_.goal, book_.at(out_.ranking.front()).mean());
+    const bool astray = missed > 0 || missed < -tolerance(p_.goal);
+    if (!astray || out_.out_of_time) return std::move(out_);
+    for (TuneCandidate& c : out_.candidates) c.hopeless = c.hopeless && c.samples.empty();
     FO_RETURN_IF_ERROR(refine());
     book_.rank();
     FO_RETURN_IF_ERROR(tune_home_in(p_, out_));
@@ -59,14 +73,34 @@ class Search {
       book_.add(std::move(options),
                 "level " + std::to_string(level + 1) + " of " + std::to_string(kDiagonals));
     }
-    // A small space may have fewer members than are asked for.
+    // Presets with the axes that matter most drawn anew: what goes together in them stays so. A
+    // small space may have fewer members than are asked for.
     for (int tries = 0; tries < 20 * p_.coarse && int(book_.size()) < p_.coarse; ++tries) {
+      const bool mixed = !p_.starts.empty() && tries % 3 != 0;
+      const size_t start = mixed ? size_t(rng_.below(p_.starts.size())) : 0;
       OptionMap options;
-      for (const TuneAxis& axis : p_.axes) {
+      if (mixed) options = book_.at(start).options;
+      for (size_t a = 0; a < p_.axes.size(); ++a) {
+        const TuneAxis& axis = p_.axes[a];
+        if (mixed && a >= kLeadingAxes) break;
         options[axis.option] = axis.values[size_t(rng_.below(axis.values.size()))];
       }
-      book_.add(std::move(options), "random");
+      book_.add(std::move(options), mixed ? "random from " + book_.at(start).origin : "random");
     }
+  }
+
+  // What is barred takes no other's place, and it is known what it does: on all prompts. It tells
+  // how the few prompts of the first rounds differ from all, and the goal there moves by that.
+  Status measure_barred() {
+    for (size_t i = 0; i < book_.size(); ++i) {
+      if (!book_.at(i).barred) continue;
+      FO_RETURN_IF_ERROR(book_.measure(i, p_.prompts, kept()));
+      if (book_.at(i).samples.size() < p_.prompts || p_.goal.seconds) continue;
+      TuneCandidate few = book_.at(i);
+      few.samples.resize(few_);
+      p_.goal.margin += quality(p_.goal, few.mean()) - quality(p_.goal, book_.at(i).mean());
+    }
+    return ok_status();
   }
 
   // Order of promotion: by layers of Pareto fronts in quality and cost, inside a layer those
@@ -96,32 +130,41 @@ class Search {
     return out;
   }
 
-  size_t kept() const { return p_.between ? kKeptForHomingIn * p_.prompts : 0; }
+  size_t kept() const {
+    const size_t decides = few_ < p_.prompts ? kFinalists * p_.prompts : 0;
+    return decides + (p_.between ? kKeptForHomingIn * p_.prompts : 0);
+  }
 
   Status halve() {
     std::vector<size_t> alive;
     for (size_t i = 0; i < book_.size(); ++i) {
-      // What is barred takes no other's place, and it is known what it does.
-      if (!book_.at(i).barred) {
-        alive.push_back(i);
-      } else {
-        FO_RETURN_IF_ERROR(book_.measure(i, p_.prompts, kept()));
-      }
+      if (!book_.at(i).barred) alive.push_back(i);
     }
-    for (size_t prompts = 1;; prompts = std::min(2 * prompts, p_.prompts)) {
-      if (prompts > kSemifinalPrompts) {
-        if (alive.size() > kFinalists) alive = promoted(std::move(alive), kFinalists);
-        prompts = p_.prompts;
-      }
+    for (size_t prompts = 1;; prompts = std::min(2 * prompts, few_)) {
       for (const size_t i : alive) {
         FO_RETURN_IF_ERROR(book_.measure(i, prompts, kept()));
         if (out_.out_of_time) return ok_status();
       }
       std::erase_if(alive, [&](size_t i) { return book_.at(i).hopeless; });
-      if (prompts == p_.prompts) return ok_status();
+      if (prompts == few_) return ok_status();
       const size_t keep = std::max(kSemifinalists, (alive.size() + 1) / 2);
       alive = promoted(std::move(alive), keep);
     }
+  }
+
+  // The best of few prompts on all of them.
+  Status decide() {
+    book_.rank();
+    const std::vector<size_t> best(
+        out_.ranking.begin(),
+        out_.ranking.begin() + ptrdiff_t(std::min(kFinalists, out_.ranking.size())));
+    out_.out_of_time = false;
+    for (const size_t i : best) {
+      FO_RETURN_IF_ERROR(book_.measure(i, p_.prompts, 0));
+      if (out_.out_of_time) break;
+    }
+    book_.rank();
+    return ok_status();
   }
 
   // The value `steps` away on its axis; of numbers, also halfway to the next one.
@@ -195,7 +238,8 @@ class Search {
     return ok_status();
   }
 
-  const TuneProblem& p_;
+  TuneProblem p_;  // with the goal of the few prompts while those are looked at
+  const size_t few_;
   TuneOutcome out_;
   TuneBook book_;
   Rng rng_;
