@@ -3,14 +3,15 @@
 // The search behind `flashomni tune`: which options reach a goal at the least cost. It knows no
 // model: somebody else measures one set of options on one prompt.
 //
-// Coarse: presets, gentle to aggressive settings and seeded random ones on one prompt; the half
-// that others beat in quality and cost at once is dropped, the rest goes on with twice the prompts,
-// and so on (successive halving), and the last two run on all. Prompts differ far more in
-// difficulty than in which options they favour, so a few of them rank options well but say little
-// about the level; the level is judged on all. Fine: steps along one axis at a time from the best,
-// half steps where whole ones fail; a step is given up as soon as its prompts, paired with those of
-// the best, say that it cannot win. Home in (tune_home_in.h): between what reaches the goal and
-// what is cheaper and just misses it.
+// Coarse: presets, gentle to aggressive settings and seeded random ones (most of them a preset with
+// other values on the leading axes) on one prompt; the half that others beat in quality and cost at
+// once is dropped, the rest goes on with twice the prompts, and so on (successive halving), up to
+// four. Prompts differ far more in difficulty than in which options they favour, so a few of them
+// rank options well but say little about the level: where something barred is known on all prompts,
+// its means tell how far the goal lies elsewhere on the few. Fine: steps along one axis at a time
+// from the best, half steps where whole ones fail; a step is given up as soon as its prompts,
+// paired with those of the best, say that it cannot win. The best two run on all prompts. Home in
+// (tune_home_in.h): between what reaches the goal and what is cheaper and just misses it.
 #pragma once
 
 #include <functional>

@@ -90,6 +90,53 @@ TEST(TuneSearch, PromptsAreTreatedAlikeWhereThatCostsLittle) {
   EXPECT_NEAR(c.psnr_error(), 3, 1e-9);
 }
 
+// The first prompts, which rank settings, are easier than the others. What the barred setting has
+// on them and on all says by how much, which spares the way back.
+TEST(TuneSearch, FewPromptsStandForAll) {
+  const auto search = [](bool with_barred) {
+    TuneProblem p = problem({.psnr_db = 31});
+    p.prompts = 24;
+    const auto inner = p.measure;
+    p.measure = [inner](const OptionMap& o, size_t prompt) -> Result<std::optional<TuneSample>> {
+      auto s = inner(o, 0);
+      (*s)->psnr_db += (prompt < 4 ? 6.0 : -1.2) - kDifficulty[0];
+      return s;
+    };
+    const OptionMap middle = {{"tau", 0.5}, {"interval", int64_t{3}}, {"bonus", 0.0}};
+    p.starts = {{"middle", middle}};
+    if (with_barred) p.barred = middle;
+    return tune_search(p);
+  };
+  const auto with = search(true), without = search(false);
+  ASSERT_TRUE(with.ok() && without.ok());
+  for (const TuneOutcome* out : {&*with, &*without}) {
+    EXPECT_GE(best(*out).mean().psnr_db, 31);
+    EXPECT_LT(best(*out).mean().psnr_db, 33);
+    EXPECT_EQ(best(*out).samples.size(), 24u);
+  }
+  // Apart from its own 24.
+  EXPECT_LT(with->measurements - 24, without->measurements - 12);
+}
+
+TEST(TuneSearch, RandomCandidatesKeepWhatGoesTogether) {
+  TuneProblem p = problem({.psnr_db = 31});
+  // A fourth axis, which is not drawn anew.
+  p.axes.push_back({"last", {0.0, 1.0, 2.0}});
+  p.starts = {{"preset", {{"tau", 0.5}, {"interval", int64_t{3}}, {"bonus", 0.0}, {"last", 2.0}}}};
+  p.coarse = 30;
+  const auto out = tune_search(p);
+  ASSERT_TRUE(out.ok());
+  int mixed = 0, free = 0;
+  for (const TuneCandidate& c : out->candidates) {
+    free += c.origin == "random";
+    if (c.origin != "random from preset") continue;
+    ++mixed;
+    EXPECT_EQ(at(c.options, "last"), 2);
+  }
+  EXPECT_GT(mixed, free);
+  EXPECT_GT(free, 0);
+}
+
 TEST(TuneSearch, BestPsnrInATime) {
   // 8 seconds: cost 0.8, so tau 0.32 with interval 2: 34.6 dB. Half steps come as near as 0.25.
   const auto out = tune_search(problem({.seconds = 8}));
