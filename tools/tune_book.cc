@@ -83,6 +83,14 @@ double tolerance(const TuneGoal& goal) {
   return goal.ssim ? 0.01 : 0.1 * *goal.seconds;
 }
 
+bool same_pictures(const TuneCandidate& a, const TuneCandidate& b) {
+  const auto n = ptrdiff_t(std::min(a.samples.size(), b.samples.size()));
+  return n > 0 && std::equal(a.samples.begin(), a.samples.begin() + n, b.samples.begin(),
+                             [](const TuneSample& x, const TuneSample& y) {
+                               return std::abs(x.psnr_db - y.psnr_db) < kSamePsnr;
+                             });
+}
+
 size_t TuneBook::add(OptionMap options, const std::string& origin) {
   for (size_t i = 0; i < size(); ++i) {
     if (at(i).options == options) return i;
@@ -146,12 +154,9 @@ bool TuneBook::cannot_win(const TuneCandidate& c, const TuneCandidate& best) con
   size_t n = 0;
   const TuneSample difference = mean_difference(c, best, n);
   // The same pictures for the same cost: the option does nothing here.
-  const auto same = [](const TuneSample& a, const TuneSample& b) {
-    return std::abs(a.psnr_db - b.psnr_db) < kSamePsnr;
-  };
-  const bool no_effect = n > 0 && std::equal(c.samples.begin(), c.samples.begin() + ptrdiff_t(n),
-                                             best.samples.begin(), same);
-  if (no_effect && std::abs(difference.cost) < kSameCost * best.mean().cost) return true;
+  if (same_pictures(c, best) && std::abs(difference.cost) < kSameCost * best.mean().cost) {
+    return true;
+  }
   if (n < kLeastPairs) return false;
   double squares = 0;
   for (size_t k = 0; k < n; ++k) {

@@ -43,6 +43,9 @@ class TuneBook {
   TuneOutcome& out_;
 };
 
+// On the prompts that both ran; not where there are none.
+bool same_pictures(const TuneCandidate& a, const TuneCandidate& b);
+
 // What the goal is about.
 double quality(const TuneGoal& goal, const TuneSample& s);
 

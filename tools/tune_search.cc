@@ -209,8 +209,10 @@ class Search {
     for (int pass = 0; pass < kMaxPasses && !out_.out_of_time; ++pass) {
       bool improved = false;
       for (const TuneAxis& axis : p_.axes) {
+        int idle = 0;  // the direction in which nothing happens
         for (const auto& [steps, half] :
              {std::pair{1, false}, {1, true}, {-1, false}, {-1, true}}) {
+          if (half && steps == idle) continue;
           book_.rank();
           if (out_.ranking.empty()) return ok_status();
           const size_t best = out_.ranking.front();
@@ -224,6 +226,8 @@ class Search {
           }));
           if (out_.out_of_time) return ok_status();
           const TuneCandidate& c = book_.at(*i);
+          // Other options may leave nothing for this one to decide: half a step is not worth a run.
+          if (same_pictures(c, book_.at(best))) idle = steps;
           if (c.hopeless || c.barred || c.samples.size() < prompts || !book_.better(*i, best)) {
             continue;
           }

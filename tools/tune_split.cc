@@ -2,6 +2,7 @@
 #include "tools/tune_split.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -23,6 +24,23 @@ std::vector<size_t> middles_first(const std::vector<size_t>& sorted) {
   return out;
 }
 
+// The few that come first stand for all: one of each quarter, symmetric about the middle, the inner
+// ones first. Too few for that: the middles.
+std::vector<size_t> representative_first(const std::vector<size_t>& sorted) {
+  constexpr size_t kQuarters[] = {1, 2, 0, 3};
+  const size_t n = sorted.size();
+  if (n < 2 * std::size(kQuarters)) return middles_first(sorted);
+  std::vector<size_t> out;
+  for (const size_t k : kQuarters) {
+    // Mirrored in the upper half, whatever n is.
+    out.push_back(k < 2 ? sorted[(2 * k + 1) * n / 8] : sorted[n - 1 - (7 - 2 * k) * n / 8]);
+  }
+  for (const size_t i : middles_first(sorted)) {
+    if (std::ranges::find(out, i) == out.end()) out.push_back(i);
+  }
+  return out;
+}
+
 }  // namespace
 
 PromptSplit split_by_difficulty(const std::vector<double>& quality) {
@@ -39,7 +57,7 @@ PromptSplit split_by_difficulty(const std::vector<double>& quality) {
     out.search.push_back(order[swap ? k + 1 : k]);
     out.held_out.push_back(order[swap ? k : k + 1]);
   }
-  out.search = middles_first(out.search);
+  out.search = representative_first(out.search);
   return out;
 }
 

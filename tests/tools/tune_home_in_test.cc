@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -242,6 +243,16 @@ TEST(TuneSplit, HalvesAreAlike) {
   // 10, 21, 30, 41, 50: the median, then the middles of 10, 21 and of 41, 50, then what is left.
   EXPECT_EQ(s.search, (std::vector<size_t>{8, 1, 2, 7, 0}));
   EXPECT_TRUE(split_by_difficulty({}).search.empty());
+  // Of 24 the first four to be searched are one of each quarter, symmetric about the middle.
+  std::vector<double> quality(24);
+  std::iota(quality.begin(), quality.end(), 0.);
+  const std::vector<size_t> many = split_by_difficulty(quality).search;
+  ASSERT_EQ(many.size(), 12u);
+  std::vector<size_t> sorted = many;
+  std::ranges::sort(sorted);
+  EXPECT_EQ((std::vector<size_t>(many.begin(), many.begin() + 4)),
+            (std::vector<size_t>{sorted[4], sorted[7], sorted[1], sorted[10]}));
+  EXPECT_TRUE(std::ranges::adjacent_find(sorted) == sorted.end()) << "each once";
 }
 
 TEST(TuneWays, Numbers) {
