@@ -254,19 +254,22 @@ TEST_F(CudaLinear, TwoRunsGiveTheSameBits) {
 // in which they come would change the last bits from run to run.
 TEST_F(CudaLinear, SplitSumsRepeatBitForBit) {
   uint64_t seed = 301100;
-  for (const auto& [in_features, out_features] : {std::pair{4096, 3072}, std::pair{12288, 1536}}) {
-    LinearCase c;
-    c.seed = ++seed;
-    c.rows = 77;
-    c.in_features = in_features;
-    c.out_features = out_features;
-    c.weight_dtype = c.dtype;
-    SCOPED_TRACE(c.text());
-    const LinearData data = make_data(c);
-    const LinearOutcome first = run(backend(), c, data);
-    int different = 0;
-    for (int i = 0; i < 10; ++i) different += !same_bits(run(backend(), c, data).out, first.out);
-    EXPECT_EQ(different, 0) << "of 10 runs";
+  for (const int rows : {77, 333}) {
+    for (const auto& [in_features, out_features] :
+         {std::pair{4096, 3072}, std::pair{12288, 1536}}) {
+      LinearCase c;
+      c.seed = ++seed;
+      c.rows = rows;
+      c.in_features = in_features;
+      c.out_features = out_features;
+      c.weight_dtype = c.dtype;
+      SCOPED_TRACE(c.text());
+      const LinearData data = make_data(c);
+      const LinearOutcome first = run(backend(), c, data);
+      int different = 0;
+      for (int i = 0; i < 30; ++i) different += !same_bits(run(backend(), c, data).out, first.out);
+      EXPECT_EQ(different, 0) << "of 30 runs";
+    }
   }
 }
 

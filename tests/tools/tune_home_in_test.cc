@@ -140,7 +140,7 @@ TEST(TuneHomeIn, LandsOnTheGoalFromAbove) {
     }
   }
   EXPECT_GT(goals, 300);
-  EXPECT_GE(landed, 0.97 * goals);
+  EXPECT_GE(landed, 0.98 * goals);
   EXPECT_LT(double(measurements) / goals, 100) << "12 settings on 8 prompts";
 
   // Without it, the settings next to the best are steps of more than a decibel.
@@ -154,7 +154,7 @@ TEST(TuneHomeIn, LandsOnTheGoalFromAbove) {
     const double psnr = out->candidates[out->ranking.front()].mean().psnr_db;
     without += psnr >= 33 && psnr <= 34;
   }
-  EXPECT_LT(without, 40);
+  EXPECT_LT(without, 35);
 }
 
 TEST(TuneHomeIn, OtherGoalsToo) {
