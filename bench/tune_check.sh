@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Whether `tune` keeps its promise on prompts that it never saw: tunes for GOAL dB on the first 24 prompts
+# Whether `tune` keeps its promise on prompts outside of its search: tunes for GOAL dB on the first 24 prompts
 # of bench/prompts32.txt (half of them its own held-out check), then draws the other 8 and the 32 of
 # bench/prompts_blind.txt with the config it chose. 25 minutes on two cores. Interrupted, it goes on.
 #

@@ -148,8 +148,8 @@ class KSteps {
     return shared_.stages[ring_.stage].a;
   }
   // After the last read of it, by all threads. Ordinary reads and the copy engine's next write are
-  // of different proxies: without the fence, reads that wait behind a burst of stores were
-  // overtaken by it, in one of twelve launches of an unlucky shape.
+  // of different proxies: without the fence, reads behind a burst of stores got what the next step
+  // loads, in one of twelve launches of an unlucky shape.
   __device__ __forceinline__ void close() {
     fence_async_proxy();
     give_back();
