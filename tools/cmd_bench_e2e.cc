@@ -92,6 +92,10 @@ Status run_subject(const Flags& flags, const Subject& subject, Backend& backend,
     report["memory"]["free_before_cache"] =
         r.report.free_bytes > 0 ? nlohmann::json(r.report.free_bytes) : nlohmann::json();
     report["memory"]["cache_peak"] = r.report.peak_cache_bytes;
+    // In their order: what a step takes depends on the power that those before it drew.
+    for (const StepRecord& step : r.report.steps) {
+      report["steps"].push_back({{"kind", step_kind_name(step.kind)}, {"ms", 1e3 * step.seconds}});
+    }
     reports[r.pattern] = std::move(report);
   }
   nlohmann::json doc = bench_json(command_line, info, peak, rows);

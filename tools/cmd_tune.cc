@@ -3,7 +3,6 @@
 // flashomni tune: finds the options of a strategy that reach a quality at the least cost (or the
 // best quality in a given time) for this model on this machine, checks them on prompts that the
 // search never saw, and writes a config file with the evidence beside it.
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
@@ -16,6 +15,7 @@
 #include "tools/table.h"
 #include "tools/trials.h"
 #include "tools/tune_axes.h"
+#include "tools/tune_budget.h"
 #include "tools/tune_home_in.h"
 #include "tools/tune_split.h"
 #include "tools/tune_ways.h"
@@ -23,19 +23,16 @@
 namespace flashomni::tools {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr double kHopelessTime = 1.25;  // of the dense run: slower than that gains nothing
 constexpr int kLooks = 3;               // at the held-out prompts
 constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of their difficulty
-constexpr size_t kRecentRuns = 8;       // what the next run will take is judged by these
-constexpr double kMostKept = 0.3;       // of the time, for later parts of the search
+constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
 constexpr int kPresetSteps = 50;  // what warm-up and interval are for where nothing else is said
 
 struct Flags {
-  std::optional<double> psnr, ssim, seconds, margin, minutes;
+  std::optional<double> psnr, ssim, seconds, margin, minutes, dense_runs;
   std::optional<int> coarse;
   std::string strategy = "flashomni";
   std::vector<std::string> settings, axes;
@@ -56,6 +53,9 @@ Result<TuneGoal> goal_of(const Flags& f) {
                             " goals, wanted one of --target-psnr, --target-ssim, --max-seconds");
   }
   if (f.ssim && *f.ssim > 1) return invalid_argument("--target-ssim is above 1");
+  if (f.minutes && f.dense_runs) {
+    return invalid_argument("--minutes and --dense-runs, wanted one of them");
+  }
   TuneGoal goal{f.psnr, f.ssim, f.seconds, 0};
   goal.margin = f.margin.value_or(0);
   return goal;
@@ -120,7 +120,8 @@ class Tuner {
         layers_(layers),
         steps_(steps),
         trials_(trials),
-        start_(Clock::now()) {}
+        budget_(flags.dense_runs ? TuneBudget::dense_runs(*flags.dense_runs)
+                                 : TuneBudget::seconds(60 * flags.minutes.value_or(15))) {}
 
   // What runs with these values of the axes.
   Result<StrategyChoice> choice_of(const OptionMap& values) const {
@@ -129,7 +130,7 @@ class Tuner {
     return resolve_strategy(choice, family_);
   }
 
-  double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  double elapsed() const { return budget_.wall_seconds(); }
 
   // Settles what is searched, and refuses what is wrong with it before anything runs.
   Status prepare() {
@@ -190,13 +191,14 @@ class Tuner {
     };
     problem_.out_of_time = [this](size_t more) {
       // On a slow machine homing in gets its share, not all of the time.
-      const double kept = std::min(seconds_of(more), kMostKept * budget());
-      return elapsed() + seconds_of(1) + kept + check_seconds() > budget();
+      const double kept = std::min(budget_.of_sparse(more), kMostKept * budget_.total());
+      return budget_.spent() + budget_.of_sparse(1) + kept + price_of_check() > budget_.total();
     };
     FO_ASSIGN_OR_RETURN(outcome_, tune_search(problem_));
     if (outcome_.ranking.empty()) {
-      return unsupported("no settings were measured in " + fixed(budget() / 60, 1) +
-                         " minutes, wanted more time (--minutes) or fewer prompts");
+      return unsupported(
+          "no settings were measured in " + fixed(elapsed() / 60, 1) +
+          " minutes, wanted more of them (--minutes, --dense-runs) or fewer prompts");
     }
     return check();
   }
@@ -213,8 +215,6 @@ class Tuner {
   std::string table() const;
 
  private:
-  double budget() const { return 60 * flags_.minutes.value_or(15); }
-
   // Options of the axes with what the presets set beside them.
   OptionMap complete(const OptionMap& values) const {
     OptionMap out = base_;
@@ -257,33 +257,14 @@ class Tuner {
     return ok_status();
   }
 
-  // Time that so many runs of sparse settings will take, by the latest ones.
-  double seconds_of(size_t runs) const {
-    double seconds = 0;
-    size_t counted = 0;
-    for (auto t = trials_.all().rbegin(); t != trials_.all().rend() && counted < kRecentRuns; ++t) {
-      if (t->key == kDenseKey) continue;
-      seconds += t->figures.seconds;
-      ++counted;
-    }
-    return counted ? seconds / double(counted) * double(runs) : 0;
-  }
-
-  // Time that one look at the held-out prompts will take.
-  double check_seconds() const {
+  // Of one look at the held-out prompts.
+  double price_of_check() const {
     const uint64_t seed = flags_.picture.seed.value_or(0);
-    double dense = 0;
-    size_t dense_runs = 0, missing = 0;
-    for (const Trial& t : trials_.all()) {
-      if (t.key != kDenseKey) continue;
-      dense += t.figures.seconds;
-      ++dense_runs;
-    }
+    size_t missing = 0;
     for (const std::string& p : prompts_.held_out) {
-      missing += trials_.find(kDenseKey, {p, seed}) ? 0 : 1;
+      missing += budget_.is_new(trials_.find(kDenseKey, {p, seed})) ? 1 : 0;
     }
-    return (dense_runs ? dense / double(dense_runs) : 0) * double(missing) +
-           seconds_of(prompts_.held_out.size());
+    return budget_.of_dense(missing) + budget_.of_sparse(prompts_.held_out.size());
   }
 
   Result<std::optional<TuneSample>> measure(const OptionMap& options, const std::string& prompt,
@@ -291,6 +272,7 @@ class Tuner {
     FO_ASSIGN_OR_RETURN(const StrategyChoice choice, choice_of(complete(options)));
     const TrialPoint point{prompt, flags_.picture.seed.value_or(0)};
     FO_ASSIGN_OR_RETURN(const Trial* dense, trials_.run_dense(point, label + ": dense"));
+    budget_.used(*dense);
     // Slower than dense in the middle of the run already: it will not be faster at its end.
     const bool by_time = !to_the_end && (flags_.cost == "seconds" || goal_.seconds);
     const double limit = by_time ? kHopelessTime * dense->figures.seconds : 1e300;
@@ -301,6 +283,7 @@ class Tuner {
                           return spent > limit;
                         }));
     if (!t) return std::optional<TuneSample>();
+    budget_.used(*t);
     const Figures& f = t->figures;
     return std::optional<TuneSample>({f.psnr_db, f.ssim, f.seconds,
                                       flags_.cost == "flops"
@@ -349,7 +332,7 @@ class Tuner {
   const std::string family_;
   const int layers_, steps_;
   Trials& trials_;
-  const Clock::time_point start_;
+  TuneBudget budget_;
   OptionMap base_;
   ScheduleKnob knob_;
   TuneCandidate probe_;  // on all prompts
@@ -388,6 +371,7 @@ nlohmann::json Tuner::evidence() const {
                         {"tolerance", tolerance(goal_)},
                         {"within_tolerance", !checks_.empty() && checks_.back().hit},
                         {"seconds", elapsed()},
+                        {"dense_runs", budget_.work()},
                         {"out_of_time", outcome_.out_of_time},
                         {"runs", outcome_.measurements},
                         {"model_evaluations", trials_.steps_run()},
@@ -520,6 +504,9 @@ void add_tune(CLI::App& app, CommandLine& line) {
   add_number(*sub, "--margin", flags->margin, 0.0,
              "on the safe side of the goal, in its unit (default 0)");
   add_number(*sub, "--minutes", flags->minutes, 0.0, "time for all of it (default 15)");
+  add_number(*sub, "--dense-runs", flags->dense_runs, 0.0,
+             "work for all of it, in place of minutes: FLOPs of so many dense runs, which is the "
+             "same on any machine");
   add_number(*sub, "--coarse", flags->coarse, 1, "settings of the first round (default 16)");
   sub->add_option("--strategy", flags->strategy, "strategy to tune (default flashomni)")
       ->type_name("NAME");
