@@ -29,7 +29,8 @@ constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of the
 constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
-constexpr int kPresetSteps = 50;  // what warm-up and interval are for where nothing else is said
+constexpr double kAimBelow = 0.25;  // of the tolerance
+constexpr int kPresetSteps = 50;    // what warm-up and interval are for where nothing else is said
 
 struct Flags {
   std::optional<double> psnr, ssim, seconds, margin, minutes, dense_runs;
@@ -57,13 +58,14 @@ Result<TuneGoal> goal_of(const Flags& f) {
     return invalid_argument("--minutes and --dense-runs, wanted one of them");
   }
   TuneGoal goal{f.psnr, f.ssim, f.seconds, 0};
-  goal.margin = f.margin.value_or(0);
+  // Prompts that nobody has seen lie on either side of what the search reaches.
+  goal.margin = f.margin.value_or(goal.seconds ? 0 : -kAimBelow * tolerance(goal));
   return goal;
 }
 
 std::string goal_text(const TuneGoal& goal) {
-  if (goal.psnr_db) return "PSNR of at least " + fixed(*goal.psnr_db, 2) + " dB";
-  if (goal.ssim) return "SSIM of at least " + fixed(*goal.ssim, 4);
+  if (goal.psnr_db) return "PSNR of " + fixed(*goal.psnr_db, 2) + " dB";
+  if (goal.ssim) return "SSIM of " + fixed(*goal.ssim, 4);
   return "at most " + fixed(*goal.seconds, 2) + " s a picture";
 }
 
@@ -497,12 +499,14 @@ void add_tune(CLI::App& app, CommandLine& line) {
   CLI::App* sub = app.add_subcommand(
       "tune", "find the options that reach a quality at the least cost, and check them");
   const auto flags = std::make_shared<Flags>();
-  add_number(*sub, "--target-psnr", flags->psnr, 0.0, "dB that the pictures must reach");
-  add_number(*sub, "--target-ssim", flags->ssim, 0.0, "SSIM that the pictures must reach");
+  add_number(*sub, "--target-psnr", flags->psnr, 0.0,
+             "PSNR that the pictures are meant to have, dB");
+  add_number(*sub, "--target-ssim", flags->ssim, 0.0, "SSIM that the pictures are meant to have");
   add_number(*sub, "--max-seconds", flags->seconds, 0.0,
              "seconds that a picture may take; the best PSNR in that time");
   add_number(*sub, "--margin", flags->margin, 0.0,
-             "on the safe side of the goal, in its unit (default 0)");
+             "on the safe side of the goal, in its unit (default: of PSNR and SSIM a quarter of "
+             "the tolerance on the other side, so that results lie around the goal; else 0)");
   add_number(*sub, "--minutes", flags->minutes, 0.0, "time for all of it (default 15)");
   add_number(*sub, "--dense-runs", flags->dense_runs, 0.0,
              "work for all of it, in place of minutes: FLOPs of so many dense runs, which is the "

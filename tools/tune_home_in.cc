@@ -25,7 +25,8 @@ struct Way {
 
 class HomeIn {
  public:
-  HomeIn(const TuneProblem& p, TuneOutcome& out) : p_(p), out_(out), book_(p, out) {}
+  HomeIn(const TuneProblem& p, TuneOutcome& out, size_t kept)
+      : p_(p), out_(out), book_(p, out), kept_(kept) {}
 
   Status run() {
     out_.out_of_time = false;
@@ -41,7 +42,7 @@ class HomeIn {
       const auto give_up = [&](const TuneCandidate& c) {
         return book_.cannot_win(c, book_.at(best));
       };
-      FO_RETURN_IF_ERROR(book_.measure(i, book_.at(best).samples.size(), 0, give_up));
+      FO_RETURN_IF_ERROR(book_.measure(i, book_.at(best).samples.size(), kept_, give_up));
       if (book_.at(i).samples.empty()) continue;
       const double actual = violation(p_.goal, book_.estimate(i, best));
       shortfall_ = std::clamp(actual - way->violation, 0., tolerance(p_.goal) / 2);
@@ -114,13 +115,14 @@ class HomeIn {
   const TuneProblem& p_;
   TuneOutcome& out_;
   TuneBook book_;
+  const size_t kept_;
   double shortfall_ = 0;  // of the last point against what straight lines said
 };
 
 }  // namespace
 
-Status tune_home_in(const TuneProblem& problem, TuneOutcome& outcome) {
-  if (problem.between) return HomeIn(problem, outcome).run();
+Status tune_home_in(const TuneProblem& problem, TuneOutcome& outcome, size_t kept) {
+  if (problem.between) return HomeIn(problem, outcome, kept).run();
   TuneBook(problem, outcome).rank();
   return ok_status();
 }

@@ -16,7 +16,7 @@ namespace flashomni::tools {
 // tolerance or no pair promises a gain. After some points, while the best is still farther than the
 // tolerance, the pair that is nearest to the goal on both sides is halved instead. By how much a
 // point falls short of its line is added to the aim of the next. Sets the ranking. Meant to be
-// called again with another margin: see the check.
-Status tune_home_in(const TuneProblem& problem, TuneOutcome& outcome);
+// called again with another margin: see the check. Leaves time for `kept` more runs.
+Status tune_home_in(const TuneProblem& problem, TuneOutcome& outcome, size_t kept = 0);
 
 }  // namespace flashomni::tools

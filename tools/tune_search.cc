@@ -37,10 +37,13 @@ class Search {
     make_starts();
     FO_RETURN_IF_ERROR(measure_barred());
     FO_RETURN_IF_ERROR(halve());
+    if (few_ < p_.prompts && !out_.out_of_time) {
+      FO_RETURN_IF_ERROR(tune_home_in(p_, out_, kept()));
+    }
     FO_RETURN_IF_ERROR(refine());
     p_.goal.margin = margin;
     FO_RETURN_IF_ERROR(decide());
-    FO_RETURN_IF_ERROR(tune_home_in(p_, out_));
+    FO_RETURN_IF_ERROR(tune_home_in(p_, out_, p_.between ? p_.prompts : 0));
     // The few prompts may have led astray.
     if (few_ == p_.prompts || out_.ranking.empty()) return std::move(out_);
     const double missed = violation(p_.goal, book_.at(out_.ranking.front()).mean());
@@ -63,7 +66,8 @@ class Search {
       }
       book_.add(std::move(options), name);
     }
-    for (size_t level = 0; level < kDiagonals; ++level) {
+    // Presets are gentle enough.
+    for (size_t level = p_.starts.empty() ? 0 : kDiagonals / 2; level < kDiagonals; ++level) {
       OptionMap options;
       for (const TuneAxis& axis : p_.axes) {
         const double position =
@@ -160,7 +164,9 @@ class Search {
         out_.ranking.begin() + ptrdiff_t(std::min(kFinalists, out_.ranking.size())));
     out_.out_of_time = false;
     for (const size_t i : best) {
-      FO_RETURN_IF_ERROR(book_.measure(i, p_.prompts, 0));
+      FO_RETURN_IF_ERROR(book_.measure(i, p_.prompts, 0, [&](const TuneCandidate& c) {
+        return i != best.front() && book_.cannot_win(c, book_.at(best.front()));
+      }));
       if (out_.out_of_time) break;
     }
     book_.rank();
