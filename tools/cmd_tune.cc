@@ -29,7 +29,8 @@ constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of the
 constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
-constexpr double kAimBelow = 0.25;  // of the tolerance
+constexpr double kAimBelow = 0.4;   // of the tolerance
+constexpr double kCloseMiss = 0.5;  // of the tolerance: worth a look
 constexpr int kPresetSteps = 50;    // what warm-up and interval are for where nothing else is said
 
 struct Flags {
@@ -302,7 +303,8 @@ class Tuner {
     for (int look = 0; look < kLooks; ++look) {
       const size_t pick = outcome_.ranking.front();
       const TuneCandidate& candidate = outcome_.candidates[pick];
-      if (violation(problem_.goal, candidate.mean()) > 0) break;
+      const double close = goal_.seconds ? 0 : kCloseMiss * tolerance(goal_);
+      if (violation(problem_.goal, candidate.mean()) > close) break;
       if (chosen_ && *chosen_ == pick) break;
       Check c{{candidate.options, candidate.origin, {}, false, false}, problem_.goal.margin};
       for (size_t p = 0; p < prompts_.held_out.size(); ++p) {

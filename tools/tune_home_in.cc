@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tools/tune_book.h"
 
@@ -14,6 +15,8 @@ constexpr int kSafestPoints = 6;    // then, until the goal is met, where the en
 constexpr double kAim = 0.25;       // of the tolerance, on the safe side, lest every point miss
 constexpr double kNearEnough = 0.5;  // of the tolerance
 constexpr size_t kLeastSamples = 2;  // of an end of a way
+
+constexpr size_t kNone = std::numeric_limits<size_t>::max();
 
 struct Way {
   size_t from = 0, to = 0;  // reaches the goal, misses it
@@ -46,6 +49,7 @@ class HomeIn {
       if (book_.at(i).samples.empty()) continue;
       const double actual = violation(p_.goal, book_.estimate(i, best));
       shortfall_ = std::clamp(actual - way->violation, 0., tolerance(p_.goal) / 2);
+      far_ = actual > tolerance(p_.goal) / 2 ? i : kNone;
     }
     book_.rank();
     return ok_status();
@@ -94,7 +98,9 @@ class HomeIn {
         if (vb <= 0 || gain <= 0) continue;
         const double aim =
             cheapest ? kAim * tolerance(p_.goal) + shortfall_ : kNearEnough * tolerance(p_.goal);
-        const double fraction = std::max(0., (-va - aim) / (vb - va));
+        double fraction = std::max(0., (-va - aim) / (vb - va));
+        // Not straight at all: what missed by much is left far behind.
+        if (j == far_) fraction /= 2;
         const double expected = objective(p_.goal, a) - fraction * gain;
         // Anything that reaches the goal is better than a best that misses it.
         const double least_gain = kLeastGain * std::abs(objective(p_.goal, now));
@@ -116,6 +122,7 @@ class HomeIn {
   TuneOutcome& out_;
   TuneBook book_;
   const size_t kept_;
+  size_t far_ = kNone;    // the last point, where it missed by much
   double shortfall_ = 0;  // of the last point against what straight lines said
 };
 

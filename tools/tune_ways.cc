@@ -12,7 +12,8 @@ namespace {
 constexpr double kFine = 1e4;       // values are multiples of 1 / kFine
 constexpr double kRounding = 1e-6;  // of a layer
 constexpr const char* kExtra = "extra_updates";
-constexpr const char* kScheduleOptions[] = {"warmup", "interval", "last_full", kExtra};
+constexpr const char* kLastFull = "last_full";
+constexpr const char* kScheduleOptions[] = {"warmup", "interval", kLastFull, kExtra};
 
 bool has_option(const StrategyInfo& strategy, const char* name) {
   return std::ranges::find(strategy.options, name, &OptionInfo::name) != strategy.options.end();
@@ -101,8 +102,14 @@ ScheduleKnob schedule_knob(const StrategyInfo& strategy, const OptionMap& fixed,
   return knob;
 }
 
-std::optional<OptionMap> between(const OptionMap& from, const OptionMap& to, double fraction,
+std::optional<OptionMap> between(const OptionMap& from, const OptionMap& end, double fraction,
                                  const ScheduleKnob& knob) {
+  // A Full last step mends what the steps before it left, and no number of extra Updates stands for
+  // it: it stays as it is.
+  OptionMap to = end;
+  if (const auto last = from.find(kLastFull); last != from.end() && to.contains(kLastFull)) {
+    to[kLastFull] = last->second;
+  }
   OptionMap out = from;
   const bool join = !same_schedule(from, to) && join_schedules(from, to, fraction, knob, out);
   for (const auto& [name, value] : from) {
@@ -116,7 +123,7 @@ std::optional<OptionMap> between(const OptionMap& from, const OptionMap& to, dou
   const bool lacks = std::ranges::any_of(to, [&](const auto& option) {
     return !from.contains(option.first) && !(join && option.first == kExtra);
   });
-  if (lacks || out == from || out == to) return std::nullopt;
+  if (lacks || out == from || out == end) return std::nullopt;
   return out;
 }
 

@@ -300,7 +300,7 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   EXPECT_EQ(*between(set(5, 3, 1), set(5, 3, 0), 0.5, knob), set(5, 3, 0.5));
   EXPECT_EQ(*between(set(6, 3, 0.5), set(5, 3, 0.5), 0.5, knob), set(5, 3, 1));
   EXPECT_FALSE(between(set(5, 3, 1), set(5, 3, 0), 1.0, knob)) << "an end";
-  // Without a Full last step one more dispatches.
+  // Without a Full last step one more dispatches, but on the way to such a schedule it stays Full.
   OptionMap open_end = set(5, 4, 0);
   open_end["last_full"] = false;
   OptionMap full_end = set(5, 3, 0);
@@ -308,8 +308,13 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   EXPECT_DOUBLE_EQ(*knob.dispatch_steps(open_end), 12);
   const std::optional<OptionMap> half = between(full_end, open_end, 0.5, knob);
   ASSERT_TRUE(half);
-  EXPECT_EQ(half->at("last_full"), OptionValue(false));
-  EXPECT_EQ(half->at("extra_updates"), OptionValue(1.0));
+  EXPECT_EQ(half->at("last_full"), OptionValue(true));
+  EXPECT_EQ(half->at("interval"), OptionValue(int64_t{4}));
+  EXPECT_EQ(half->at("extra_updates"), OptionValue(0.5));
+  const std::optional<OptionMap> whole = between(full_end, open_end, 1.0, knob);
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(whole->at("last_full"), OptionValue(true));
+  EXPECT_FALSE(whole->contains("extra_updates"));
   // No knob: held by the user, or another strategy.
   EXPECT_FALSE(between(set(6, 3, 0), set(5, 3, 0), 0.5,
                        schedule_knob(info, {{"extra_updates", 1.0}}, 20, 10, complete)));
