@@ -15,8 +15,13 @@ constexpr int kSafestPoints = 6;    // then, until the goal is met, where the en
 constexpr double kAim = 0.25;       // of the tolerance, on the safe side, lest every point miss
 constexpr double kNearEnough = 0.5;  // of the tolerance
 constexpr size_t kLeastSamples = 2;  // of an end of a way
+constexpr size_t kGoodSamples = 4;   // below them an end is doubtful
 
 constexpr size_t kNone = std::numeric_limits<size_t>::max();
+
+// What a way is worse for every tolerance that lies between the qualities of its ends: the longer,
+// the less does a straight line say. Twice of it where an end is doubtful.
+constexpr double kGapPrice = 0.003;
 
 struct Way {
   size_t from = 0, to = 0;  // reaches the goal, misses it
@@ -105,7 +110,10 @@ class HomeIn {
         // Anything that reaches the goal is better than a best that misses it.
         const double least_gain = kLeastGain * std::abs(objective(p_.goal, now));
         if (missed <= 0 && expected > objective(p_.goal, now) - least_gain) continue;
-        const double score = cheapest ? expected : vb - va;
+        const bool doubtful =
+            std::min(book_.at(i).samples.size(), book_.at(j).samples.size()) < good(best);
+        const double gap = (vb - va) / tolerance(p_.goal) * (doubtful ? 2 : 1);
+        const double score = cheapest ? expected + kGapPrice * gap : gap;
         if (out && score >= out->score) continue;
         std::optional<OptionMap> options =
             p_.between(book_.at(i).options, book_.at(j).options, fraction);
@@ -116,6 +124,7 @@ class HomeIn {
     return out;
   }
 
+  size_t good(size_t best) const { return std::min(kGoodSamples, book_.at(best).samples.size()); }
   size_t least(size_t best) const { return std::min(kLeastSamples, book_.at(best).samples.size()); }
 
   const TuneProblem& p_;

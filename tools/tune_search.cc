@@ -19,8 +19,8 @@ constexpr size_t kDiagonals = 5;    // all axes from gentle to aggressive togeth
 constexpr size_t kLeadingAxes = 3;  // those that matter most
 constexpr int kMaxPasses = 4;
 constexpr double kNoGain = 1e-9;
-// Times all prompts: what the first rounds and steps leave for homing in.
-constexpr size_t kKeptForHomingIn = 2;
+// Times all prompts: what the first rounds and steps leave for homing in and a second look.
+constexpr size_t kKeptForHomingIn = 4;
 
 // In what coarse rounds compare: with a goal in seconds, those are the cost.
 double cost(const TuneGoal& goal, const TuneSample& s) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <numeric>
 #include <string>
 
 namespace flashomni::tools {
@@ -11,6 +12,9 @@ namespace {
 
 constexpr double kFine = 1e4;       // values are multiples of 1 / kFine
 constexpr double kRounding = 1e-6;  // of a layer
+// Of a way along which the schedule changes too, which matters far more: two points on it differ by
+// something worth a run, or not at all.
+constexpr double kParts = 8;
 constexpr const char* kExtra = "extra_updates";
 constexpr const char* kLastFull = "last_full";
 constexpr const char* kScheduleOptions[] = {"warmup", "interval", kLastFull, kExtra};
@@ -81,34 +85,42 @@ ScheduleKnob schedule_knob(const StrategyInfo& strategy, const OptionMap& fixed,
   ScheduleKnob knob;
   if (!has_option(strategy, kExtra) || fixed.contains(kExtra)) return knob;
   knob.layers = layers;
-  knob.dispatch_steps = [name = strategy.name, steps, layers, complete = std::move(complete)](
-                            const OptionMap& options) -> Result<double> {
+  // Layers that reuse something, of every step.
+  const auto reusing = [name = strategy.name, steps, layers, complete = std::move(complete)](
+                           const OptionMap& options) -> Result<std::vector<int64_t>> {
     FO_ASSIGN_OR_RETURN(const OptionMap all, complete(options));
     FO_ASSIGN_OR_RETURN(const std::unique_ptr<Strategy> s, make_strategy(name, all));
     RunInfo run;
     run.steps = steps;
     run.layers = layers;
     FO_RETURN_IF_ERROR(s->begin_run(run));
-    int64_t dispatched = 0;
+    std::vector<int64_t> out(size_t(steps), 0);
     StepContext step{0, steps, -1};
     for (; step.step < steps; ++step.step) {
       if (s->begin_step(step) != StepKind::kDispatch) continue;
       for (int layer = 0; layer < layers; ++layer) {
-        dispatched += s->layer_action(step, layer, 0) == LayerAction::kFollow ? 1 : 0;
+        out[size_t(step.step)] += s->layer_action(step, layer, 0) == LayerAction::kFollow ? 1 : 0;
       }
     }
-    return double(dispatched) / layers;
+    return out;
+  };
+  knob.dispatch_steps = [reusing, layers](const OptionMap& options) -> Result<double> {
+    FO_ASSIGN_OR_RETURN(const std::vector<int64_t> of_steps, reusing(options));
+    return double(std::accumulate(of_steps.begin(), of_steps.end(), int64_t{0})) / layers;
+  };
+  knob.ends_computed = [reusing](const OptionMap& options) -> Result<bool> {
+    FO_ASSIGN_OR_RETURN(const std::vector<int64_t> of_steps, reusing(options));
+    return of_steps.back() == 0;
   };
   return knob;
 }
 
 std::optional<OptionMap> between(const OptionMap& from, const OptionMap& end, double fraction,
                                  const ScheduleKnob& knob) {
-  // A Full last step mends what the steps before it left, and no number of extra Updates stands for
-  // it: it stays as it is.
   OptionMap to = end;
-  if (const auto last = from.find(kLastFull); last != from.end() && to.contains(kLastFull)) {
-    to[kLastFull] = last->second;
+  if (knob.ends_computed && to.contains(kLastFull) && !same_schedule(from, to)) {
+    const Result<bool> ends = knob.ends_computed(from);
+    if (ends.ok() && *ends) to[kLastFull] = true;
   }
   OptionMap out = from;
   const bool join = !same_schedule(from, to) && join_schedules(from, to, fraction, knob, out);
@@ -116,7 +128,8 @@ std::optional<OptionMap> between(const OptionMap& from, const OptionMap& end, do
     if (join && std::ranges::find(kScheduleOptions, name) != std::end(kScheduleOptions)) continue;
     const auto it = to.find(name);
     if (it == to.end()) return std::nullopt;
-    const std::optional<OptionValue> v = value_between(value, it->second, fraction);
+    const double rough = std::floor(kParts * fraction) / kParts;
+    const std::optional<OptionValue> v = value_between(value, it->second, join ? rough : fraction);
     if (!v) return std::nullopt;
     out[name] = *v;
   }
