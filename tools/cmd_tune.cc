@@ -447,6 +447,7 @@ Status tune(const Flags& flags, const std::string& command) {
   Progress progress(flags.output.quiet);
   const std::string folder = flags.work_dir.empty() ? flags.out + ".runs" : flags.work_dir;
   FO_ASSIGN_OR_RETURN(Trials trials, Trials::open(runtime, progress, folder, base));
+  trials.share_dense_steps();
   TextToImageRequest warm = base;
   warm.steps = std::min(warm.steps, kWarmUpSteps);
   FO_ASSIGN_OR_RETURN(const TextToImageResult warmed, runtime.pipeline->generate(warm, nullptr));

@@ -48,6 +48,7 @@ Result<Figures> compare(const Measured& dense, const Measured& other) {
   f.gemm_o_sparsity = r.gemm_o_sparsity;
   f.degraded_share = r.degraded_share;
   f.flops_skipped_share = r.flops_dense > 0 ? r.flops_skipped / r.flops_dense : 0;
+  f.plain_share = r.steps.empty() ? 0 : double(r.plain_steps) / double(r.steps.size());
   f.peak_cache_bytes = r.peak_cache_bytes;
   f.fallbacks = r.fallbacks;
   return f;

@@ -24,6 +24,7 @@ struct Figures {
   double gemm_o_sparsity = 0;
   double degraded_share = 0;
   double flops_skipped_share = 0;  // of all FLOPs of the layers
+  double plain_share = 0;          // of the steps: first ones that compute what dense's do
   size_t peak_cache_bytes = 0;
   std::vector<Fallback> fallbacks;
 

@@ -48,6 +48,7 @@ json figures_json(const Figures& f) {
   json out = to_json(f);
   out.erase("dense");
   out.erase("sparse");
+  out["plain_share"] = f.plain_share;
   out["dense_seconds"] = f.dense_seconds;
   out["seconds"] = f.seconds;
   return out;
@@ -66,6 +67,7 @@ Figures read_figures(JsonFields& f, const json& object) {
   out.gemm_o_sparsity = f.number("gemm_o_sparsity", 0, 0, 1);
   out.degraded_share = f.number("degraded_share", 0, 0, 1);
   out.flops_skipped_share = f.number("flops_skipped_share", 0, 0, 1);
+  out.plain_share = f.number("plain_share", 0, 0, 1);
   out.peak_cache_bytes = static_cast<size_t>(f.integer("peak_cache_bytes", 0, 0));
   const json fallbacks = object.value("fallbacks", json::array());
   for (const json& one : fallbacks) {
@@ -157,8 +159,13 @@ Result<Trials::Run> Trials::draw(Runtime& runtime, const StrategyChoice* choice,
   request.prompt = point.prompt;
   request.seed = point.seed;
   std::unique_ptr<Strategy> strategy;  // none: dense
+  const std::string dense_point = point_key(kDenseKey, point);
   if (choice) {
     FO_ASSIGN_OR_RETURN(strategy, make_strategy(*choice));
+    const auto known = dense_steps_.find(dense_point);
+    if (known != dense_steps_.end()) request.known_steps = known->second;
+  } else if (share_dense_steps_) {
+    request.keep_steps = static_cast<int>(kSharedSteps * base_.steps);
   }
   bool ended = false;
   const auto callback = [&, shown = progress_->track(label)](const StepProgress& p) {
@@ -172,6 +179,7 @@ Result<Trials::Run> Trials::draw(Runtime& runtime, const StrategyChoice* choice,
   progress_->clear();
   if (ended) return Run{{}, true};
   FO_RETURN_IF_ERROR(result.status());
+  if (result->kept_steps) dense_steps_[dense_point] = result->kept_steps;
   return Run{{std::move(result->image), result->seconds, std::move(result->report),
               std::move(result->snapshots)},
              false};

@@ -52,6 +52,8 @@ Result<Trial> parse_trial(const nlohmann::json& json, const std::string& source)
 
 class Trials {
  public:
+  static constexpr double kSharedSteps = 0.5;  // at most, of all
+
   // Trials in `folder` (made where it is not there) with the settings of `base`: all but prompt and
   // seed. Finished trials found there must have the same model and settings. `runtime` and
   // `progress` must outlive the object.
@@ -69,6 +71,11 @@ class Trials {
                            const std::string& label, bool keep_picture = false,
                            const Hopeless& hopeless = {});
   Result<const Trial*> run_dense(const TrialPoint& point, const std::string& label);
+  // From now on the steps before the first that a strategy touches, at most half of all, come from
+  // the dense run of the same prompt where that was drawn in this process; the pictures are the
+  // same bit for bit, and the seconds are those of the dense run. Costs memory: half of dense's
+  // latents.
+  void share_dense_steps() { share_dense_steps_ = true; }
   // Dense again with `other`, a runtime of the same model on another number of threads.
   Result<const Trial*> run_noise_floor(Runtime& other, const TrialPoint& point);
 
@@ -105,6 +112,8 @@ class Trials {
   std::deque<Trial> trials_;
   std::map<std::string, const Trial*> index_;
   int64_t steps_run_ = 0;
+  bool share_dense_steps_ = false;
+  std::map<std::string, std::shared_ptr<const DenseSteps>> dense_steps_;  // by point_key
 };
 
 // A runtime like `flags` on another number of CPU threads; a GPU's differ in nothing.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/tune_budget.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace flashomni::tools {
@@ -8,14 +9,22 @@ namespace {
 
 constexpr size_t kRecentRuns = 8;  // what the next run will take is judged by these
 
+// Whether they were taken from the dense run, or a trial that was gone on with had to compute them.
+double shared(const Figures& f) {
+  return std::min(f.plain_share, Trials::kSharedSteps);
+}
+
 }  // namespace
 
 double TuneBudget::work_of(const Trial& trial) {
-  return 1 - trial.figures.flops_skipped_share;
+  if (trial.key == kDenseKey) return 1;
+  return 1 - trial.figures.flops_skipped_share - shared(trial.figures);
 }
 
 double TuneBudget::price(const Trial& trial) const {
-  return by_work_ ? work_of(trial) : trial.figures.seconds;
+  const Figures& f = trial.figures;
+  if (by_work_) return work_of(trial);
+  return trial.key == kDenseKey ? f.seconds : f.seconds - shared(f) * f.dense_seconds;
 }
 
 void TuneBudget::used(const Trial& trial) {

@@ -16,8 +16,9 @@ class TuneBudget {
  public:
   // Starts the clock.
   static TuneBudget seconds(double total) { return TuneBudget(total, false); }
-  // FLOPs, one dense run being 1. A trial counts when a search first uses it, whether it was
-  // finished before or not: the same search on another machine, or gone on with, ends alike.
+  // FLOPs, one dense run being 1; steps that a run shares with its dense run count once. A trial
+  // counts when a search first uses it, whether it was finished before or not: the same search on
+  // another machine, or gone on with, ends alike.
   static TuneBudget dense_runs(double total) { return TuneBudget(total, true); }
 
   // Has to see every trial of the search.

@@ -146,6 +146,8 @@ struct RunReport {
   size_t free_bytes = 0;  // of the device before the cache was allocated; 0 if unknown
   GraphUse graphs;
   std::vector<Fallback> fallbacks;
+  // So many first steps are those of a dense run: they read and leave nothing that is kept.
+  int plain_steps = 0;
   double flops_dense = 0;  // of all layers and steps, had they run dense
   double flops_skipped = 0;
   // Shares over all steps, layers and streams; Full and Update steps count as dense.
@@ -203,6 +205,9 @@ class Engine {
   // Whether anything of this layer reads its keys and values in this step.
   bool wants_keys(int layer) const;
   Status end_step();
+  // In place of evaluations and end_step: this step, the last that report().plain_steps counts, was
+  // computed elsewhere, in so many seconds.
+  Status end_known_step(double seconds);
   // Closes the run and completes the report.
   Status end_run();
 

@@ -123,6 +123,8 @@ Result<StepKind> Engine::begin_step(int step) {
   if (e.kind == StepKind::kSkipModel) e.kind = StepKind::kFull;
   if (e.kind == StepKind::kUpdate) e.last_update = step;
 
+  if (e.report.plain_steps == step && e.is_plain_step()) ++e.report.plain_steps;
+
   StepRecord r;
   r.step = step;
   r.kind = e.kind;
@@ -212,12 +214,28 @@ LayerAction Engine::Impl::resolve_action(int layer) {
   return a;
 }
 
+// Whether Full steps refresh the caches by now.
+bool Engine::Impl::is_primed() const {
+  return cache.refresh_full_from >= 0 && step >= cache.refresh_full_from;
+}
+
 // Whether this layer refreshes its caches in this step. The last step's would never be read.
 bool Engine::Impl::refreshes(const LayerState& s) const {
   if (step == run.steps - 1) return false;
-  const bool primed = cache.refresh_full_from >= 0 && step >= cache.refresh_full_from;
   return s.action == LayerAction::kUpdate ||
-         (kind == StepKind::kFull && primed && s.action == LayerAction::kDense);
+         (kind == StepKind::kFull && is_primed() && s.action == LayerAction::kDense);
+}
+
+bool Engine::Impl::is_plain_step() {
+  if (!sparse) return true;
+  if (kind != StepKind::kFull || skip.enabled() || is_primed()) return false;
+  for (int s = 0; s < run.streams; ++s) {
+    for (int l = 0; l < static_cast<int>(layers.size()); ++l) {
+      const LayerAction a = strategy->layer_action(context(), l, s);
+      if (a != LayerAction::kFollow && a != LayerAction::kDense) return false;
+    }
+  }
+  return true;
 }
 
 LayerKind Engine::begin_layer(int layer) {
@@ -288,6 +306,17 @@ Status Engine::end_step() {
       }
     }
   }
+  return ok_status();
+}
+
+Status Engine::end_known_step(double seconds) {
+  Impl& e = *impl_;
+  if (e.report.plain_steps != e.step + 1) {
+    return invalid_argument("step " + std::to_string(e.step) +
+                            " is not like a dense one, it has to be computed");
+  }
+  FO_RETURN_IF_ERROR(e.backend.synchronize(e.exec));
+  e.report.steps.back().seconds = seconds;
   return ok_status();
 }
 

@@ -71,6 +71,8 @@ struct Engine::Impl {
   StepContext context() const { return {step, run.steps, last_update}; }
   SymbolGeometry geometry() const;
   BlockRange reference_blocks() const;
+  bool is_primed() const;
+  bool is_plain_step();
   bool refreshes(const LayerState& s) const;
   LayerAction resolve_action(int layer);
 

@@ -23,6 +23,13 @@ struct StepProgress {
 // Returns false to stop; the run then ends with a kCancelled status.
 using ProgressCallback = std::function<bool(const StepProgress&)>;
 
+// What a dense run went through in its first steps. A run of the same request whose first steps
+// compute the same (RunReport::plain_steps) can take them from here, bit for bit.
+struct DenseSteps {
+  std::vector<std::vector<float>> latents;  // after each of them
+  std::vector<double> seconds;              // that each took
+};
+
 struct Denoising {
   Exec exec;
   std::vector<float> sigmas;  // one more than there are steps: the last one is where it ends
@@ -33,9 +40,13 @@ struct Denoising {
   // Queues one evaluation: the velocity of `latents`, into `out` of their shape.
   std::function<Status(int step, int stream, const TensorView& input, const TensorView& out)>
       evaluate;
+  const DenseSteps* known = nullptr;  // of the same run without a strategy
+  DenseSteps* kept = nullptr;         // gets the first `keep` steps
+  int keep = 0;
 };
 
-// Runs all steps of a run that the engine has begun, and ends it. Returns the seconds it took.
+// Runs all steps of a run that the engine has begun, and ends it. Returns the seconds it took, with
+// those of known steps.
 Result<double> denoise(Backend& backend, Engine& engine, const Denoising& run,
                        const ProgressCallback& progress = {});
 

@@ -248,6 +248,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   FO_RETURN_IF_ERROR(resolve(request));
   const bool edit = request.is_edit();
   const bool guided = is_guided(request);
+  const bool dense = !strategy;
   const int rows = request.height / defaults_.patch, cols = request.width / defaults_.patch;
   const int tokens = rows * cols;
   const int64_t channels = transformer_->config().in_channels;
@@ -308,6 +309,10 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   run.evaluate = [&](int step, int stream, const TensorView& seen, const TensorView& velocity) {
     return transformer_->forward(engine, step, stream, seen, velocity);
   };
+  if (setup.token_order.empty()) run.known = request.known_steps.get();
+  const auto kept = std::make_shared<DenseSteps>();
+  run.kept = kept.get();
+  run.keep = dense ? request.keep_steps : 0;
   TextToImageResult out;
   FO_ASSIGN_OR_RETURN(out.seconds, denoise(backend_, engine, run, progress));
   out.latents.resize(values);
@@ -322,6 +327,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   }
   out.report = engine.report();
   out.snapshots = engine.snapshots();
+  if (run.keep > 0) out.kept_steps = kept;
   out.activation_bytes = transformer_->activation_bytes();
   return out;
 }

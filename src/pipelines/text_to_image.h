@@ -50,6 +50,10 @@ struct TextToImageRequest {
   std::vector<float> reference_tokens;
   bool is_edit() const { return !reference.rgb.empty() || !reference_tokens.empty(); }
   std::vector<float> noise;  // [tokens, channels]; empty: of torch_randn(seed)
+  // Of a dense run of this request that kept them: first steps that compute the same come from
+  // there. Not with a strategy that reorders tokens.
+  std::shared_ptr<const DenseSteps> known_steps;
+  int keep_steps = 0;  // of a dense run
 };
 
 struct TextToImageResult {
@@ -57,7 +61,8 @@ struct TextToImageResult {
   std::vector<float> latents;  // [tokens, channels]
   RunReport report;
   std::vector<SymbolSnapshot> snapshots;
-  double seconds = 0;  // of the denoising loop
+  std::shared_ptr<const DenseSteps> kept_steps;  // where they were asked for
+  double seconds = 0;                            // of the denoising loop, known steps included
   size_t activation_bytes = 0;
 };
 

@@ -101,6 +101,54 @@ TEST_P(StrategyRun, OfNothingLeftOutIsDenseBitForBit) {
   EXPECT_EQ(r->latents, dense_run().latents);
 }
 
+// Also of strategies that watch or change something before their first sparse step.
+TEST_P(StrategyRun, FirstStepsComeFromADenseRunBitForBit) {
+  if (GetParam() != "flashomni") SKIP_WHERE_THREAD_SANITIZED("pictures of other strategies");
+  TextToImageRequest request = small_request();
+  request.keep_steps = 6;
+  static const auto known = world().pipeline->generate(request, nullptr)->kept_steps;
+  ASSERT_EQ(known->latents.size(), 6u);
+  ASSERT_EQ(known->seconds.size(), 6u);
+  const StrategyInfo info = *find_strategy(GetParam());
+  OptionMap options = testkit::small_options(info, 32);
+  const bool has_warmup =
+      std::ranges::find(info.options, "warmup", &OptionInfo::name) != info.options.end();
+  if (has_warmup) options["warmup"] = int64_t{5};
+  const auto alone = run(GetParam(), options);
+  ASSERT_TRUE(alone.ok()) << alone.status().message();
+  request = small_request();
+  request.known_steps = known;
+  const auto shared =
+      world().pipeline->generate(request, std::move(*make_strategy(GetParam(), options)));
+  ASSERT_TRUE(shared.ok()) << shared.status().message();
+  EXPECT_EQ(shared->latents, alone->latents);
+  const RunReport &a = alone->report, &b = shared->report;
+  EXPECT_EQ(a.plain_steps, b.plain_steps);
+  EXPECT_EQ(a.flops_skipped, b.flops_skipped);
+  EXPECT_EQ(a.attention_sparsity, b.attention_sparsity);
+  ASSERT_EQ(a.steps.size(), b.steps.size());
+  for (size_t s = 0; s < b.steps.size(); ++s) {
+    EXPECT_EQ(a.steps[s].kind, b.steps[s].kind) << s;
+  }
+  if (GetParam() != "flashomni") return;
+  // Warm-up 5: the first Update is step 4, whose slope wants the features of step 3.
+  ASSERT_EQ(b.plain_steps, 3);
+  for (size_t s = 0; s < 3; ++s) EXPECT_EQ(b.steps[s].seconds, known->seconds[s]) << s;
+}
+
+TEST(KnownSteps, OfAnotherSizeAreRefused) {
+  TextToImageRequest request = small_request();
+  request.steps = 2;
+  auto other = std::make_shared<DenseSteps>();
+  other->latents.emplace_back(7);
+  other->seconds.push_back(1);
+  request.known_steps = other;
+  const auto r = world().pipeline->generate(request, nullptr);
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.status().message().find("known latents of 7 values"), std::string::npos)
+      << r.status().message();
+}
+
 INSTANTIATE_TEST_SUITE_P(Registry, StrategyRun,
                          ::testing::ValuesIn(testkit::sparse_strategy_names()),
                          [](const auto& param) {

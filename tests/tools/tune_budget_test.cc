@@ -50,6 +50,26 @@ TEST(TuneBudget, SecondsAreTheClocks) {
   EXPECT_DOUBLE_EQ(budget.work(), 1.75);
 }
 
+// Steps that are the dense run's are paid for once; more than half of them are never shared.
+TEST(TuneBudget, SharedStepsAreFree) {
+  TuneBudget budget = TuneBudget::dense_runs(10), clock = TuneBudget::seconds(60);
+  Trial a = sparse(6, 0.25), b = sparse(6, 0.25), c = dense(10);
+  a.figures.dense_seconds = b.figures.dense_seconds = 10;
+  a.figures.plain_share = 0.2;
+  b.figures.plain_share = 0.6;
+  c.figures.plain_share = 1;
+  budget.used(a);
+  EXPECT_DOUBLE_EQ(budget.spent(), 0.55);
+  budget.used(b);
+  EXPECT_DOUBLE_EQ(budget.spent(), 0.55 + 0.25);
+  budget.used(c);
+  EXPECT_DOUBLE_EQ(budget.spent(), 0.55 + 0.25 + 1);
+  clock.used(a);
+  EXPECT_DOUBLE_EQ(clock.of_sparse(1), 4);
+  clock.used(c);
+  EXPECT_DOUBLE_EQ(clock.of_dense(1), 10);
+}
+
 TEST(TuneBudget, TheLatestRunsTellTheNext) {
   TuneBudget budget = TuneBudget::dense_runs(100);
   std::deque<Trial> trials(20, sparse(1, 0.5));
