@@ -17,6 +17,7 @@ constexpr size_t kSemifinalists = 4;
 constexpr size_t kFinalists = 2;
 constexpr size_t kDiagonals = 5;    // all axes from gentle to aggressive together
 constexpr size_t kLeadingAxes = 3;  // those that matter most
+constexpr int kFreeOnesIn = 6;      // of the random candidates, one has nothing of a preset
 constexpr int kMaxPasses = 4;
 constexpr double kNoGain = 1e-9;
 // Times all prompts: what the first rounds and steps leave for homing in and a second look.
@@ -80,17 +81,26 @@ class Search {
     // Presets with the axes that matter most drawn anew: what goes together in them stays so. A
     // small space may have fewer members than are asked for.
     for (int tries = 0; tries < 20 * p_.coarse && int(book_.size()) < p_.coarse; ++tries) {
-      const bool mixed = !p_.starts.empty() && tries % 3 != 0;
+      const bool mixed = !p_.starts.empty() && tries % kFreeOnesIn != 0;
       const size_t start = mixed ? size_t(rng_.below(p_.starts.size())) : 0;
       OptionMap options;
       if (mixed) options = book_.at(start).options;
       for (size_t a = 0; a < p_.axes.size(); ++a) {
         const TuneAxis& axis = p_.axes[a];
         if (mixed && a >= kLeadingAxes) break;
-        options[axis.option] = axis.values[size_t(rng_.below(axis.values.size()))];
+        options[axis.option] = mixed ? near(axis, options[axis.option])
+                                     : axis.values[size_t(rng_.below(axis.values.size()))];
       }
       book_.add(std::move(options), mixed ? "random from " + book_.at(start).origin : "random");
     }
+  }
+
+  // A random value at most two places away.
+  OptionValue near(const TuneAxis& axis, const OptionValue& from) {
+    const auto size = ptrdiff_t(axis.values.size());
+    const auto at = ptrdiff_t(nearest_place(axis, from));
+    const ptrdiff_t first = std::max(ptrdiff_t{0}, at - 2), last = std::min(size - 1, at + 2);
+    return axis.values[size_t(first) + size_t(rng_.below(uint64_t(last - first + 1)))];
   }
 
   // What is barred takes no other's place, and it is known what it does: on all prompts. It tells
@@ -173,13 +183,13 @@ class Search {
     return ok_status();
   }
 
-  // The value `steps` away on its axis; of numbers, also halfway to the next one.
-  static std::optional<OptionValue> moved(const TuneAxis& axis, const OptionValue& from, int steps,
-                                          bool half) {
-    const auto number = [](const OptionValue& v) {
-      return std::holds_alternative<double>(v) ? std::get<double>(v) : std::nan("");
-    };
-    // A value between two of the axis (from an earlier half step) counts as next to the nearest.
+  static double number(const OptionValue& v) {
+    if (const auto* whole = std::get_if<int64_t>(&v)) return double(*whole);
+    return std::holds_alternative<double>(v) ? std::get<double>(v) : std::nan("");
+  }
+
+  // A value between two of the axis (from an earlier half step) counts as the nearest.
+  static size_t nearest_place(const TuneAxis& axis, const OptionValue& from) {
     size_t nearest = 0;
     for (size_t k = 0; k < axis.values.size(); ++k) {
       if (axis.values[k] == from) nearest = k;
@@ -192,11 +202,19 @@ class Search {
         }
       }
     }
-    const auto to = static_cast<ptrdiff_t>(nearest) + steps;
+    return nearest;
+  }
+
+  // The value `steps` away on its axis; of fractional numbers, also halfway to the next one.
+  static std::optional<OptionValue> moved(const TuneAxis& axis, const OptionValue& from, int steps,
+                                          bool half) {
+    const auto to = static_cast<ptrdiff_t>(nearest_place(axis, from)) + steps;
     if (to < 0 || to >= static_cast<ptrdiff_t>(axis.values.size())) return std::nullopt;
     const OptionValue& next = axis.values[size_t(to)];
     if (!half) return next;
-    if (std::isnan(number(from)) || std::isnan(number(next))) return std::nullopt;
+    if (!std::holds_alternative<double>(from) || !std::holds_alternative<double>(next)) {
+      return std::nullopt;
+    }
     return OptionValue((number(from) + number(next)) / 2);
   }
 

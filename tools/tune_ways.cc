@@ -14,7 +14,8 @@ constexpr double kFine = 1e4;       // values are multiples of 1 / kFine
 constexpr double kRounding = 1e-6;  // of a layer
 // Of a way along which the schedule changes too, which matters far more: two points on it differ by
 // something worth a run, or not at all.
-constexpr double kParts = 8;
+constexpr double kParts = 4;
+constexpr double kSame = 0.03;  // of a number, there: not worth a point of its own
 constexpr const char* kExtra = "extra_updates";
 constexpr const char* kLastFull = "last_full";
 constexpr const char* kScheduleOptions[] = {"warmup", "interval", kLastFull, kExtra};
@@ -77,6 +78,11 @@ std::optional<OptionValue> value_between(const OptionValue& from, const OptionVa
   return std::nullopt;
 }
 
+bool is_same(const OptionValue& a, const OptionValue& b) {
+  const auto *x = std::get_if<double>(&a), *y = std::get_if<double>(&b);
+  return x && y && std::abs(*x - *y) <= kSame * std::max(std::abs(*x), std::abs(*y));
+}
+
 }  // namespace
 
 ScheduleKnob schedule_knob(const StrategyInfo& strategy, const OptionMap& fixed, int steps,
@@ -129,7 +135,8 @@ std::optional<OptionMap> between(const OptionMap& from, const OptionMap& end, do
     const auto it = to.find(name);
     if (it == to.end()) return std::nullopt;
     const double rough = std::floor(kParts * fraction) / kParts;
-    const std::optional<OptionValue> v = value_between(value, it->second, join ? rough : fraction);
+    std::optional<OptionValue> v = value_between(value, it->second, join ? rough : fraction);
+    if (v && join && is_same(*v, value)) v = value;
     if (!v) return std::nullopt;
     out[name] = *v;
   }
