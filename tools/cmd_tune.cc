@@ -294,6 +294,20 @@ class Tuner {
                                           : f.seconds / std::max(1e-9, f.dense_seconds)});
   }
 
+  // The best candidate; where it is better than asked for by more than the tolerance, one that just
+  // misses the goal and costs less.
+  size_t nearest() const {
+    const size_t best = outcome_.ranking.front();
+    const auto missed = [&](size_t i) {
+      return violation(problem_.goal, outcome_.candidates[i].mean());
+    };
+    if (goal_.seconds || missed(best) >= -tolerance(goal_)) return best;
+    for (const size_t i : outcome_.ranking) {
+      if (missed(i) > 0) return missed(i) <= kCloseMiss * tolerance(goal_) ? i : best;
+    }
+    return best;
+  }
+
   // The best candidate on the held-out prompts. Where it is off by more than the tolerance, to
   // either side, the search homes in again with a goal that makes up for that, and its new best
   // gets a look; the last look is the result, whether it is the luckiest or not.
@@ -301,7 +315,7 @@ class Tuner {
     TuneGoal plain = goal_;
     plain.margin = 0;
     for (int look = 0; look < kLooks; ++look) {
-      const size_t pick = outcome_.ranking.front();
+      const size_t pick = nearest();
       const TuneCandidate& candidate = outcome_.candidates[pick];
       const double close = goal_.seconds ? 0 : kCloseMiss * tolerance(goal_);
       if (violation(problem_.goal, candidate.mean()) > close) break;

@@ -114,9 +114,10 @@ ScheduleKnob schedule_knob(const StrategyInfo& strategy, const OptionMap& fixed,
     FO_ASSIGN_OR_RETURN(const std::vector<int64_t> of_steps, reusing(options));
     return double(std::accumulate(of_steps.begin(), of_steps.end(), int64_t{0})) / layers;
   };
-  knob.ends_computed = [reusing](const OptionMap& options) -> Result<bool> {
+  knob.reusing_tail = [reusing](const OptionMap& options) -> Result<int> {
     FO_ASSIGN_OR_RETURN(const std::vector<int64_t> of_steps, reusing(options));
-    return of_steps.back() == 0;
+    const auto last = std::find(of_steps.rbegin(), of_steps.rend(), int64_t{0});
+    return static_cast<int>(last - of_steps.rbegin());
   };
   return knob;
 }
@@ -124,9 +125,9 @@ ScheduleKnob schedule_knob(const StrategyInfo& strategy, const OptionMap& fixed,
 std::optional<OptionMap> between(const OptionMap& from, const OptionMap& end, double fraction,
                                  const ScheduleKnob& knob) {
   OptionMap to = end;
-  if (knob.ends_computed && to.contains(kLastFull) && !same_schedule(from, to)) {
-    const Result<bool> ends = knob.ends_computed(from);
-    if (ends.ok() && *ends) to[kLastFull] = true;
+  if (knob.reusing_tail && to.contains(kLastFull) && !same_schedule(from, to)) {
+    const Result<int> a = knob.reusing_tail(from), b = knob.reusing_tail(to);
+    if (a.ok() && b.ok() && *b > *a) to[kLastFull] = true;
   }
   OptionMap out = from;
   const bool join = !same_schedule(from, to) && join_schedules(from, to, fraction, knob, out);

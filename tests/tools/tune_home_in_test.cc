@@ -300,7 +300,7 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   EXPECT_EQ(*between(set(5, 3, 1), set(5, 3, 0), 0.5, knob), set(5, 3, 0.5));
   EXPECT_EQ(*between(set(6, 3, 0.5), set(5, 3, 0.5), 0.5, knob), set(5, 3, 1));
   EXPECT_FALSE(between(set(5, 3, 1), set(5, 3, 0), 1.0, knob)) << "an end";
-  // Without a Full last step one more dispatches, but on the way to such a schedule it stays Full.
+  // Without a Full last step one more dispatches, but on the way to such a schedule there is one.
   OptionMap open_end = set(5, 4, 0);
   open_end["last_full"] = false;
   OptionMap full_end = set(5, 3, 0);
@@ -315,6 +315,18 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   ASSERT_TRUE(whole);
   EXPECT_EQ(whole->at("last_full"), OptionValue(true));
   EXPECT_FALSE(whole->contains("extra_updates"));
+  // Not where as many steps at the end reuse something already: of warm-up 5, Updates 4 7 10 13 16
+  // 19 and 4 8 12 16.
+  OptionMap often = set(5, 3, 0);
+  often["last_full"] = false;
+  EXPECT_EQ(*knob.reusing_tail(often), 0);
+  EXPECT_EQ(*knob.reusing_tail(open_end), 3);
+  EXPECT_EQ(*knob.reusing_tail(full_end), 0);
+  EXPECT_EQ(between(often, open_end, 0.5, knob)->at("last_full"), OptionValue(true));
+  OptionMap other = set(6, 4, 0);  // Updates 5 9 13 17
+  other["last_full"] = false;
+  EXPECT_EQ(*knob.reusing_tail(other), 2);
+  EXPECT_EQ(between(open_end, other, 0.5, knob)->at("last_full"), OptionValue(false));
   // No knob: held by the user, or another strategy.
   EXPECT_FALSE(between(set(6, 3, 0), set(5, 3, 0), 0.5,
                        schedule_knob(info, {{"extra_updates", 1.0}}, 20, 10, complete)));
