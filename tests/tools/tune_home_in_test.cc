@@ -323,10 +323,10 @@ TEST(TuneWays, SchedulesAreJoinedByExtraUpdates) {
   EXPECT_EQ(*knob.reusing_tail(open_end), 3);
   EXPECT_EQ(*knob.reusing_tail(full_end), 0);
   EXPECT_EQ(between(often, open_end, 0.5, knob)->at("last_full"), OptionValue(true));
-  OptionMap other = set(6, 4, 0);  // Updates 5 9 13 17
-  other["last_full"] = false;
-  EXPECT_EQ(*knob.reusing_tail(other), 2);
-  EXPECT_EQ(between(open_end, other, 0.5, knob)->at("last_full"), OptionValue(false));
+  OptionMap denser = set(5, 4, 1);
+  denser["last_full"] = false;
+  EXPECT_EQ(*knob.reusing_tail(denser), 3);
+  EXPECT_EQ(between(denser, open_end, 0.5, knob)->at("last_full"), OptionValue(false));
   // No knob: held by the user, or another strategy.
   EXPECT_FALSE(between(set(6, 3, 0), set(5, 3, 0), 0.5,
                        schedule_knob(info, {{"extra_updates", 1.0}}, 20, 10, complete)));
