@@ -29,7 +29,7 @@ constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of the
 constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
-constexpr double kAimBelow = 0.4;   // of the tolerance
+constexpr double kAimBelow = 0.25;  // of the tolerance
 constexpr double kCloseMiss = 0.5;  // of the tolerance: worth a look
 constexpr int kPresetSteps = 50;    // what warm-up and interval are for where nothing else is said
 
@@ -309,8 +309,9 @@ class Tuner {
   }
 
   // The best candidate on the held-out prompts. Where it is off by more than the tolerance, to
-  // either side, the search homes in again with a goal that makes up for that, and its new best
-  // gets a look; the last look is the result, whether it is the luckiest or not.
+  // either side, the search homes in again with a goal that makes up for how these prompts differ
+  // from its own, and its new best gets a look; the last look is the result, whether it is the
+  // luckiest or not.
   Status check() {
     TuneGoal plain = goal_;
     plain.margin = 0;
@@ -333,9 +334,10 @@ class Tuner {
       }
       if (c.measured.samples.empty()) break;
       c.missed = violation(plain, c.measured.mean());
+      const double apart = c.missed - violation(plain, candidate.mean());
       c.hit = std::abs(c.missed) <= tolerance(goal_);
       chosen_ = pick;
-      problem_.goal.margin += c.missed + goal_.margin;
+      problem_.goal.margin = goal_.margin + apart;
       checks_.push_back(std::move(c));
       if (checks_.back().hit || problem_.out_of_time(prompts_.search.size())) break;
       FO_RETURN_IF_ERROR(tune_home_in(problem_, outcome_));

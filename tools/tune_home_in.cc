@@ -14,6 +14,7 @@ constexpr int kCheapestPoints = 4;  // tried where they promise the least cost
 constexpr int kSafestPoints = 6;    // then, until the goal is met, where the ends are nearest to it
 constexpr double kAim = 0.25;       // of the tolerance, on the safe side, lest every point miss
 constexpr double kNearEnough = 0.5;  // of the tolerance
+constexpr double kAlike = 0.05;      // of an axis
 constexpr size_t kLeastSamples = 2;  // of an end of a way
 constexpr size_t kGoodSamples = 4;   // below them an end is doubtful
 
@@ -65,11 +66,28 @@ class HomeIn {
     return std::to_string(std::lround(100 * fraction)) + " % of the way";
   }
 
+  // Equal but for numbers that differ by next to nothing of what their axis spans.
+  bool alike(const OptionMap& a, const OptionMap& b) const {
+    if (a.size() != b.size()) return false;
+    for (const auto& [name, value] : a) {
+      const auto it = b.find(name);
+      if (it == b.end()) return false;
+      if (it->second == value) continue;
+      const auto axis = std::ranges::find(p_.axes, name, &TuneAxis::option);
+      const auto *x = std::get_if<double>(&value), *y = std::get_if<double>(&it->second);
+      if (axis == p_.axes.end() || !x || !y) return false;
+      const auto* from = std::get_if<double>(&axis->values.front());
+      const auto* to = std::get_if<double>(&axis->values.back());
+      if (!from || !to || std::abs(*x - *y) > kAlike * std::abs(*to - *from)) return false;
+    }
+    return true;
+  }
+
   // Measured on all prompts that the best ran on, or given up.
   bool known(const OptionMap& options) const {
     for (size_t i = 0; i < book_.size(); ++i) {
       const TuneCandidate& c = book_.at(i);
-      if (c.options != options) continue;
+      if (!alike(c.options, options)) continue;
       return c.barred || c.samples.size() >= book_.at(out_.ranking.front()).samples.size() ||
              tried_and_given_up(i);
     }

@@ -20,6 +20,8 @@ constexpr size_t kLeadingAxes = 3;  // those that matter most
 constexpr int kFreeOnesIn = 6;      // of the random candidates, one has nothing of a preset
 constexpr int kMaxPasses = 4;
 constexpr double kNoGain = 1e-9;
+// Times all prompts: what homing in leaves, to home in once more and look again.
+constexpr size_t kKeptForLooks = 2;
 // Times all prompts: what the first rounds and steps leave for homing in and a second look.
 constexpr size_t kKeptForHomingIn = 4;
 
@@ -44,7 +46,7 @@ class Search {
     FO_RETURN_IF_ERROR(refine());
     p_.goal.margin = margin;
     FO_RETURN_IF_ERROR(decide());
-    FO_RETURN_IF_ERROR(tune_home_in(p_, out_, p_.between ? p_.prompts : 0));
+    FO_RETURN_IF_ERROR(tune_home_in(p_, out_, p_.between ? kKeptForLooks * p_.prompts : 0));
     // The few prompts may have led astray.
     if (few_ == p_.prompts || out_.ranking.empty()) return std::move(out_);
     const double missed = violation(p_.goal, book_.at(out_.ranking.front()).mean());
