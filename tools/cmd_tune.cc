@@ -15,6 +15,7 @@
 #include "tools/table.h"
 #include "tools/trials.h"
 #include "tools/tune_axes.h"
+#include "tools/tune_book.h"
 #include "tools/tune_budget.h"
 #include "tools/tune_home_in.h"
 #include "tools/tune_split.h"
@@ -29,9 +30,10 @@ constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of the
 constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
-constexpr double kAimBelow = 0.25;  // of the tolerance
-constexpr double kCloseMiss = 0.5;  // of the tolerance: worth a look
-constexpr int kPresetSteps = 50;    // what warm-up and interval are for where nothing else is said
+constexpr double kAimBelow = 0.3;     // of the tolerance
+constexpr double kCloseMiss = 0.5;    // of the tolerance: worth a look
+constexpr double kExcessCost = 0.01;  // for every tolerance above the first, as a share of dense
+constexpr int kPresetSteps = 50;  // what warm-up and interval are for where nothing else is said
 
 struct Flags {
   std::optional<double> psnr, ssim, seconds, margin, minutes, dense_runs;
@@ -294,18 +296,27 @@ class Tuner {
                                           : f.seconds / std::max(1e-9, f.dense_seconds)});
   }
 
-  // The best candidate; where it is better than asked for by more than the tolerance, one that just
-  // misses the goal and costs less.
-  size_t nearest() const {
-    const size_t best = outcome_.ranking.front();
+  // What gets the next look: the best candidate, but quality that was not asked for has a price,
+  // and where it is better than asked for by more than the tolerance, one that just misses the goal
+  // and costs less is nearer.
+  size_t next_to_check() const {
+    size_t pick = outcome_.ranking.front();
+    if (goal_.seconds) return pick;
     const auto missed = [&](size_t i) {
-      return violation(problem_.goal, outcome_.candidates[i].mean());
+      return violation(problem_.goal, outcome_.candidates[i].mean()) / tolerance(goal_);
     };
-    if (goal_.seconds || missed(best) >= -tolerance(goal_)) return best;
+    const auto price = [&](size_t i) {
+      return objective(problem_.goal, outcome_.candidates[i].mean()) +
+             kExcessCost * std::max(0., -missed(i) - 1);
+    };
     for (const size_t i : outcome_.ranking) {
-      if (missed(i) > 0) return missed(i) <= kCloseMiss * tolerance(goal_) ? i : best;
+      if (missed(i) <= 0 && price(i) < price(pick)) pick = i;
     }
-    return best;
+    if (missed(pick) >= -1) return pick;
+    // The ranking goes on with those that miss it, the nearest first.
+    const auto miss =
+        std::ranges::find_if(outcome_.ranking, [&](size_t i) { return missed(i) > 0; });
+    return miss != outcome_.ranking.end() && missed(*miss) <= kCloseMiss ? *miss : pick;
   }
 
   // The best candidate on the held-out prompts. Where it is off by more than the tolerance, to
@@ -316,7 +327,7 @@ class Tuner {
     TuneGoal plain = goal_;
     plain.margin = 0;
     for (int look = 0; look < kLooks; ++look) {
-      const size_t pick = nearest();
+      const size_t pick = next_to_check();
       const TuneCandidate& candidate = outcome_.candidates[pick];
       const double close = goal_.seconds ? 0 : kCloseMiss * tolerance(goal_);
       if (violation(problem_.goal, candidate.mean()) > close) break;
@@ -339,8 +350,13 @@ class Tuner {
       chosen_ = pick;
       problem_.goal.margin = goal_.margin + apart;
       checks_.push_back(std::move(c));
-      if (checks_.back().hit || problem_.out_of_time(prompts_.search.size())) break;
-      FO_RETURN_IF_ERROR(tune_home_in(problem_, outcome_));
+      if (checks_.back().hit || problem_.out_of_time(0)) break;
+      if (problem_.out_of_time(prompts_.search.size())) {
+        // No time for new settings, but of those that are known others may be nearer now.
+        TuneBook(problem_, outcome_).rank();
+      } else {
+        FO_RETURN_IF_ERROR(tune_home_in(problem_, outcome_));
+      }
     }
     return ok_status();
   }

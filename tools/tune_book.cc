@@ -13,7 +13,7 @@ constexpr double kSamePsnr = 0.01;  // dB: pictures that differ in rounding
 constexpr double kSameCost = 0.01;  // share, below which a difference may be the clock's
 constexpr size_t kLeastPairs = 3;   // that a standard error is worth something
 // What a decibel less of spread between prompts may cost, as a share of dense's cost.
-constexpr double kSpreadCost = 0.015;
+constexpr double kSpreadCost = 0.01;
 
 // Standard deviation of the PSNR of the first `count` samples; 0 below two.
 double spread(const std::vector<TuneSample>& samples, size_t count) {

@@ -20,8 +20,8 @@ constexpr size_t kLeadingAxes = 3;  // those that matter most
 constexpr int kFreeOnesIn = 6;      // of the random candidates, one has nothing of a preset
 constexpr int kMaxPasses = 4;
 constexpr double kNoGain = 1e-9;
-// Times all prompts: what homing in leaves, to home in once more and look again.
-constexpr size_t kKeptForLooks = 2;
+// Times all prompts: what homing in leaves for a second look.
+constexpr size_t kKeptForLooks = 1;
 // Times all prompts: what the first rounds and steps leave for homing in and a second look.
 constexpr size_t kKeptForHomingIn = 4;
 
