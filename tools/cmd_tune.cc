@@ -30,8 +30,8 @@ constexpr size_t kLeastToSplit = 4;     // prompts that are worth a probe of the
 constexpr double kMostKept = 0.3;       // of the budget, for later parts of the search
 constexpr size_t kTableRows = 12;
 constexpr int kWarmUpSteps = 2;
-constexpr double kAimBelow = 0.3;     // of the tolerance
-constexpr double kCloseMiss = 0.5;    // of the tolerance: worth a look
+constexpr double kAimBelow = 0.3;     // in tolerances: what is held out lies on either side
+constexpr double kCloseMiss = 0.5;    // in tolerances: worth a look
 constexpr double kExcessCost = 0.01;  // for every tolerance above the first, as a share of dense
 constexpr int kPresetSteps = 50;  // what warm-up and interval are for where nothing else is said
 
@@ -61,7 +61,6 @@ Result<TuneGoal> goal_of(const Flags& f) {
     return invalid_argument("--minutes and --dense-runs, wanted one of them");
   }
   TuneGoal goal{f.psnr, f.ssim, f.seconds, 0};
-  // Prompts that nobody has seen lie on either side of what the search reaches.
   goal.margin = f.margin.value_or(goal.seconds ? 0 : -kAimBelow * tolerance(goal));
   return goal;
 }
@@ -296,6 +295,9 @@ class Tuner {
                                           : f.seconds / std::max(1e-9, f.dense_seconds)});
   }
 
+  // By how many tolerances the search's prompts may miss the goal: who gives a margin means it.
+  double close_miss() const { return goal_.seconds || flags_.margin ? 0 : kCloseMiss; }
+
   // What gets the next look: the best candidate, but quality that was not asked for has a price,
   // and where it is better than asked for by more than the tolerance, one that just misses the goal
   // and costs less is nearer.
@@ -316,7 +318,7 @@ class Tuner {
     // The ranking goes on with those that miss it, the nearest first.
     const auto miss =
         std::ranges::find_if(outcome_.ranking, [&](size_t i) { return missed(i) > 0; });
-    return miss != outcome_.ranking.end() && missed(*miss) <= kCloseMiss ? *miss : pick;
+    return miss != outcome_.ranking.end() && missed(*miss) <= close_miss() ? *miss : pick;
   }
 
   // The best candidate on the held-out prompts. Where it is off by more than the tolerance, to
@@ -329,8 +331,7 @@ class Tuner {
     for (int look = 0; look < kLooks; ++look) {
       const size_t pick = next_to_check();
       const TuneCandidate& candidate = outcome_.candidates[pick];
-      const double close = goal_.seconds ? 0 : kCloseMiss * tolerance(goal_);
-      if (violation(problem_.goal, candidate.mean()) > close) break;
+      if (violation(problem_.goal, candidate.mean()) > close_miss() * tolerance(goal_)) break;
       if (chosen_ && *chosen_ == pick) break;
       Check c{{candidate.options, candidate.origin, {}, false, false}, problem_.goal.margin};
       for (size_t p = 0; p < prompts_.held_out.size(); ++p) {
@@ -540,8 +541,8 @@ void add_tune(CLI::App& app, CommandLine& line) {
   add_number(*sub, "--max-seconds", flags->seconds, 0.0,
              "seconds that a picture may take; the best PSNR in that time");
   add_number(*sub, "--margin", flags->margin, 0.0,
-             "on the safe side of the goal, in its unit (default: of PSNR and SSIM a quarter of "
-             "the tolerance on the other side, so that results lie around the goal; else 0)");
+             "on the safe side of the goal, in its unit (default: of PSNR and SSIM 0.3 "
+             "tolerances on the other side, so that results lie around the goal; else 0)");
   add_number(*sub, "--minutes", flags->minutes, 0.0, "time for all of it (default 15)");
   add_number(*sub, "--dense-runs", flags->dense_runs, 0.0,
              "work for all of it, in place of minutes: FLOPs of so many dense runs, which is the "
