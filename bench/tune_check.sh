@@ -19,10 +19,10 @@ out=${OUT:-out/tune-check-$goal-$half}
 steps=${STEPS:-20}
 read -r -a budget <<< "${BUDGET:---minutes 14.5}"
 mkdir -p "$out"
-if [[ $half == 1 ]]; then search=head blind=tail; else search=tail blind=head; fi
+if [[ $half == 1 ]]; then search=head others=tail; else search=tail others=head; fi
 "$search" -n 24 bench/prompts_fresh48.txt > "$out/prompts.txt"
-"$blind" -n 24 bench/prompts_fresh48.txt > "$out/blind.txt"
+"$others" -n 24 bench/prompts_fresh48.txt > "$out/others.txt"
 "$flashomni" tune --target-psnr "$goal" --steps "$steps" "${budget[@]}" --cost flops \
   --prompts "$out/prompts.txt" --work-dir "$out/runs" -o "$out/tuned.json" "$@"
-"$flashomni" compare --config "$out/tuned.json" --steps "$steps" --prompts "$out/blind.txt" \
-  --out-dir "$out" --json "$out/blind.json" "$@"
+"$flashomni" compare --config "$out/tuned.json" --steps "$steps" --prompts "$out/others.txt" \
+  --out-dir "$out" --json "$out/others.json" "$@"
