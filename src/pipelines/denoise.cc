@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pipelines/denoise.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 
@@ -10,7 +11,8 @@ namespace {
 
 // Whether the step that has begun is one of those that are known.
 bool is_known(const Denoising& run, const Engine& engine, int step) {
-  return run.known && size_t(step) < run.known->latents.size() &&
+  return run.known &&
+         size_t(step) < std::min(run.known->latents.size(), run.known->seconds.size()) &&
          engine.report().plain_steps == step + 1;
 }
 
