@@ -8,10 +8,11 @@
 // once is dropped, the rest goes on with twice the prompts, and so on (successive halving), up to
 // four. Prompts differ far more in difficulty than in which options they favour, so a few of them
 // rank options well but say little about the level: where something barred is known on all prompts,
-// its means tell how far the goal lies elsewhere on the few. Fine: steps along one axis at a time
+// its means tell how far the goal lies elsewhere on the few. Home in (tune_home_in.h): between what
+// reaches the goal and what is cheaper and just misses it. Fine: steps along one axis at a time
 // from the best, half steps where whole ones fail; a step is given up as soon as its prompts,
-// paired with those of the best, say that it cannot win. The best two run on all prompts. Home in
-// (tune_home_in.h): between what reaches the goal and what is cheaper and just misses it.
+// paired with those of the best, say that it cannot win. The best two run on all prompts, and it is
+// homed in on the goal once more, on all of them.
 #pragma once
 
 #include <functional>

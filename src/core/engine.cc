@@ -228,6 +228,8 @@ bool Engine::Impl::refreshes(const LayerState& s) const {
 
 bool Engine::Impl::is_plain_step() {
   if (!sparse) return true;
+  // In another order sums round differently.
+  if (!run.token_order.empty()) return false;
   if (kind != StepKind::kFull || skip.enabled() || is_primed()) return false;
   for (int s = 0; s < run.streams; ++s) {
     for (int l = 0; l < static_cast<int>(layers.size()); ++l) {

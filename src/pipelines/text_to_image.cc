@@ -309,7 +309,7 @@ Result<TextToImageResult> TextToImagePipeline::generate(TextToImageRequest reque
   run.evaluate = [&](int step, int stream, const TensorView& seen, const TensorView& velocity) {
     return transformer_->forward(engine, step, stream, seen, velocity);
   };
-  if (setup.token_order.empty()) run.known = request.known_steps.get();
+  run.known = request.known_steps.get();
   const auto kept = std::make_shared<DenseSteps>();
   run.kept = kept.get();
   run.keep = dense ? request.keep_steps : 0;

@@ -51,7 +51,7 @@ struct TextToImageRequest {
   bool is_edit() const { return !reference.rgb.empty() || !reference_tokens.empty(); }
   std::vector<float> noise;  // [tokens, channels]; empty: of torch_randn(seed)
   // Of a dense run of this request that kept them: first steps that compute the same come from
-  // there. Not with a strategy that reorders tokens.
+  // there.
   std::shared_ptr<const DenseSteps> known_steps;
   int keep_steps = 0;  // of a dense run
 };
