@@ -59,7 +59,7 @@ struct Projection {
 
 // Panels whose results leave together at the end of their rows: long enough stretches of a row for
 // memory, and short enough that it takes them while the next ones multiply.
-inline constexpr int64_t kFinishedPanels = 4;
+inline constexpr int64_t kFinishedPanels = 2;
 
 // Bias of planes that have none.
 alignas(kAlignment) inline constexpr float kZeros[kGroupColumns] = {};
