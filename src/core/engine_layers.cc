@@ -34,6 +34,28 @@ Status Engine::project_qkv(int layer, GemmQkvParams p) {
   return e.backend.gemm_qkv(e.exec, p);
 }
 
+// Of an Update's plan, the step itself reads at most what the bias planes are made with.
+Status Engine::Impl::plan_symbols(LayerState& s) {
+  const PlanParams p{s.symbols, s.plan};
+  if (!update_backend || s.action != LayerAction::kUpdate || cache.residual) {
+    FO_RETURN_IF_ERROR(backend.plan(exec, p));
+    return backend.count_symbols(exec, {s.symbols, &s.counts});
+  }
+  late_plans.push_back(p);
+  late_counts.push_back({s.symbols, &s.counts});
+  if (!cache.features || !projected()) return ok_status();
+  return update_backend->plan_projections(exec, p);
+}
+
+Status Engine::Impl::plan_late() {
+  if (late_plans.empty()) return ok_status();
+  FO_RETURN_IF_ERROR(update_backend->plan_all(exec, late_plans));
+  FO_RETURN_IF_ERROR(update_backend->count_all(exec, late_counts));
+  late_plans.clear();
+  late_counts.clear();
+  return ok_status();
+}
+
 Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildContext c) {
   LayerState& s = state(layer);
   c.backend = &backend;
@@ -51,8 +73,7 @@ Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildCon
   if (options.keep_reference && reference.size() > 0) {
     FO_RETURN_IF_ERROR(backend.keep_columns(exec, {reference, s.symbols}));
   }
-  FO_RETURN_IF_ERROR(backend.plan(exec, {s.symbols, s.plan}));
-  FO_RETURN_IF_ERROR(backend.count_symbols(exec, {s.symbols, &s.counts}));
+  FO_RETURN_IF_ERROR(plan_symbols(s));
   s.has_symbols = true;
   s.built_step = step;
   if (options.keep_symbols) {

@@ -6,6 +6,7 @@
 //         by comparing it with all others of the group: no atomics, no passes, a few microseconds;
 //   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
 //         lists; a second one may make the GEMM-O part meanwhile.
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -41,7 +42,39 @@ struct AttentionPlanScratch {
     row_order = group_size + kMaxPlanGroups;
     head_size = row_order + rows;
   }
+  __device__ void move_by(int64_t bytes);
 };
+
+// Plans that are made together: every kernel is given the addresses of the first one's parts, and
+// the n-th row of CTAs moves them to the n-th, which is laid out alike.
+struct PlanBatch {
+  struct Entry {
+    const uint64_t* c;
+    const uint64_t* s;
+    char* section;
+  };
+  Entry entries[kMaxPlanBatch];
+
+  __device__ int64_t distance(int n) const { return entries[n].section - entries[0].section; }
+};
+
+template <class T>
+__device__ __forceinline__ void move_by(T*& pointer, int64_t bytes) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  pointer = reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+}
+
+__device__ __forceinline__ void AttentionPlanScratch::move_by(int64_t bytes) {
+  const auto move = [bytes](auto*& pointer) { flashomni::cuda::move_by(pointer, bytes); };
+  move(start);
+  move(tile_rows);
+  move(counts);
+  move(costs);
+  move(ctas);
+  move(group_size);
+  move(row_order);
+  move(head_size);
+}
 
 // The symbols on the device; null words: all ones.
 struct DeviceSymbols {
@@ -52,6 +85,10 @@ struct DeviceSymbols {
   int c_words;
   int s_words;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    c = batch.entries[n].c;
+    s = batch.entries[n].s;
+  }
   __device__ bool active(int head, int i) const {
     return !c || ((c[static_cast<int64_t>(head) * c_words + i / 64] >> (i % 64)) & 1);
   }
@@ -79,7 +116,7 @@ struct DeviceSymbols {
   }
 };
 
-// What rank_items sorts; all three offer size, count and emit.
+// What rank_items sorts; all three offer move_to, size, count and emit.
 
 // The query blocks of a head, to be paired.
 struct HeadRows {
@@ -87,6 +124,11 @@ struct HeadRows {
   int32_t* row_order;
   int32_t* head_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    symbols.move_to(batch, n);
+    move_by(row_order, batch.distance(n));
+    move_by(head_size, batch.distance(n));
+  }
   __device__ int size(int) const { return symbols.num_q; }
   __device__ int count(int head, int i) const { return symbols.count(head, i); }
   __device__ void emit(int head, int i, int rank, int) const {
@@ -103,6 +145,12 @@ struct GroupTiles {
   int32_t* counts;
   int32_t* group_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    symbols.move_to(batch, n);
+    move_by(tile_rows, batch.distance(n));
+    move_by(counts, batch.distance(n));
+    move_by(group_size, batch.distance(n));
+  }
   __device__ int first_head(int group) const { return group * heads_per_group; }
   __device__ int size(int group) const {
     return min(heads_per_group, heads - first_head(group)) * tiles_per_head;
@@ -130,6 +178,11 @@ struct GroupPairs : GroupTiles {
   const int32_t* row_order;
   const int32_t* head_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    GroupTiles::move_to(batch, n);
+    move_by(row_order, batch.distance(n));
+    move_by(head_size, batch.distance(n));
+  }
   // The query blocks of tile n; the first is -1 if there is no such tile.
   __device__ int2 blocks(int group, int n) const {
     const int head = first_head(group) + n / tiles_per_head;
@@ -160,11 +213,13 @@ __device__ __forceinline__ uint32_t rank_key(int count, int n) {
   return (static_cast<uint32_t>(count) << 16) | static_cast<uint32_t>(0xffff - n);
 }
 
-// Grid: (groups, items of a group / kRankThreads). Items with count 0 do not take part.
+// Grid: (groups, items of a group / kRankThreads, plans). Items with count 0 do not take part.
 template <class Items>
-__global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
+__global__ __launch_bounds__(kRankThreads) void rank_items(
+    Items items, const __grid_constant__ PlanBatch batch) {
   __shared__ __align__(16) uint32_t keys[kRankChunk];
   __shared__ int scratch[kBlockScratch];
+  items.move_to(batch, static_cast<int>(blockIdx.z));
   chain_release();
   chain_wait();
   const int group = blockIdx.x;
@@ -267,6 +322,20 @@ struct DealParams {
   int blocks_per_step;
   int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
   GemmPlanArgs gemm;  // for the second CTA, if there is one
+
+  __device__ DealParams at(const PlanBatch& batch, int n) const {
+    DealParams p = *this;
+    const int64_t distance = batch.distance(n);
+    p.scratch.move_by(distance);
+    move_by(p.header, distance);
+    move_by(p.offsets, distance);
+    move_by(p.work, distance);
+    move_by(p.flags, distance);
+    p.gemm.c = batch.entries[n].c;
+    move_by(p.gemm.heads, distance);
+    move_by(p.gemm.order, distance);
+    return p;
+  }
 };
 
 struct Cut {
@@ -317,10 +386,11 @@ __device__ Totals add_up(Totals own) {
           warp_reduce(part.rows, Add{})};
 }
 
-// kShared: costs, start and ctas are in shared memory.
+// kShared: costs, start and ctas are in shared memory. Grid: (CTAs of a plan, plans).
 template <bool kShared>
 __global__ __launch_bounds__(kDealThreads,
-                             1) void deal_tiles(const __grid_constant__ DealParams p) {
+                             1) void deal_tiles(const __grid_constant__ DealParams first,
+                                                const __grid_constant__ PlanBatch batch) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ int group_begin[kMaxPlanGroups];
   __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
@@ -329,6 +399,7 @@ __global__ __launch_bounds__(kDealThreads,
   __shared__ int64_t base_load[2];
   __shared__ int64_t wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
+  const DealParams p = first.at(batch, static_cast<int>(blockIdx.y));
   chain_release();
   chain_wait();
   if (blockIdx.x == 1) {
@@ -585,45 +656,59 @@ __global__ __launch_bounds__(kDealThreads,
 }
 
 template <class Items>
-Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most) {
+Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most,
+                   const PlanBatch& batch, size_t plans) {
   const dim3 blocks(static_cast<unsigned>(groups),
-                    static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads));
-  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items),
+                    static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads),
+                    static_cast<unsigned>(plans));
+  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items,
+                                    batch),
                      "launching the ranking of attention tiles");
 }
 
-Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, int ctas) {
+Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, unsigned ctas,
+                   const PlanBatch& batch, size_t plans) {
   constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
   const auto kernel = shared ? deal_tiles<true> : deal_tiles<false>;
   if (shared) {
     FO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
             "asking for shared memory for the attention plan");
   }
-  return cuda_status(launch_chained(kernel, static_cast<unsigned>(ctas), kDealThreads,
-                                    shared ? kBytes : 0, stream, params),
+  return cuda_status(launch_chained(kernel, dim3(ctas, static_cast<unsigned>(plans)), kDealThreads,
+                                    shared ? kBytes : 0, stream, params, batch),
                      "launching the dealing of attention tiles");
 }
 
-Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, const uint64_t* s,
-             int grid, int head_dim, void* section, const GemmPlanArgs* gemm) {
+// REQUIRES: 1 to kMaxPlanBatch jobs of one geometry. `gemm`: of the first job; null: no such parts.
+Status build(cudaStream_t stream, const SymbolGeometry& g, std::span<const PlanJob> jobs, int grid,
+             int head_dim, const GemmPlanArgs* gemm) {
   FO_RETURN_IF_ERROR(check_attention_plan(g, grid));
   const AttentionPlanShape shape(g, head_dim);
   const AttentionPlanLayout layout(g, grid);
-  char* base = static_cast<char*>(section);
+  PlanBatch batch{};
+  for (size_t n = 0; n < jobs.size(); ++n) {
+    const PlanJob& job = jobs[n];
+    batch.entries[n] = {job.symbols.c, job.symbols.s, static_cast<char*>(job.section)};
+  }
+  const PlanBatch::Entry& first = batch.entries[0];
+  char* base = first.section;
   const AttentionPlanScratch scratch(shape, int64_t{shape.heads} * g.num_q_blocks(),
                                      base + layout.scratch);
-  const DeviceSymbols symbols{c, s, g.num_q_blocks(), g.num_kv_blocks(), g.c_words(), g.s_words()};
+  const DeviceSymbols symbols{first.c,           first.s,     g.num_q_blocks(),
+                              g.num_kv_blocks(), g.c_words(), g.s_words()};
   const GroupTiles tiles{
       symbols,           shape.heads,    shape.heads_per_group, shape.tiles_per_head,
       scratch.tile_rows, scratch.counts, scratch.group_size};
   const int most = shape.heads_per_group * shape.tiles_per_head;
   if (shape.pairs) {
     const HeadRows rows{symbols, scratch.row_order, scratch.head_size};
-    FO_RETURN_IF_ERROR(launch_rank(stream, rows, shape.heads, g.num_q_blocks()));
+    FO_RETURN_IF_ERROR(
+        launch_rank(stream, rows, shape.heads, g.num_q_blocks(), batch, jobs.size()));
     const GroupPairs pairs{tiles, scratch.row_order, scratch.head_size};
-    FO_RETURN_IF_ERROR(launch_rank(stream, pairs, shape.groups, most));
+    FO_RETURN_IF_ERROR(launch_rank(stream, pairs, shape.groups, most, batch, jobs.size()));
   } else {
-    FO_RETURN_IF_ERROR(launch_rank(stream, GroupRows{tiles}, shape.groups, most));
+    FO_RETURN_IF_ERROR(
+        launch_rank(stream, GroupRows{tiles}, shape.groups, most, batch, jobs.size()));
   }
   return launch_deal(stream,
                      {.scratch = scratch,
@@ -637,25 +722,32 @@ Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, co
                       .blocks_per_step = plan_blocks_per_step(g),
                       .heads_paired = shape.pairs ? shape.heads : 0,
                       .gemm = gemm ? *gemm : GemmPlanArgs{}},
-                     shape.tiles() <= kMaxSharedTiles, gemm ? 2 : 1);
+                     shape.tiles() <= kMaxSharedTiles, gemm ? 2 : 1, batch, jobs.size());
 }
 
 }  // namespace
 
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section) {
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, nullptr);
+  const PlanJob job{symbols, section, nullptr};
+  return build(stream, symbols.geometry, {&job, 1}, grid, head_dim, nullptr);
 }
 
-Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
-                   void* section, void* gemm_section) {
-  FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm, gemm_plan_args(symbols, gemm_section));
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, &gemm);
+Status build_plans(cudaStream_t stream, std::span<const PlanJob> jobs, int grid, int head_dim) {
+  while (!jobs.empty()) {
+    const auto now = jobs.first(std::min<size_t>(jobs.size(), kMaxPlanBatch));
+    jobs = jobs.subspan(now.size());
+    FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm,
+                        gemm_plan_args(now[0].symbols, now[0].gemm_section));
+    FO_RETURN_IF_ERROR(build(stream, now[0].symbols.geometry, now, grid, head_dim, &gemm));
+  }
+  return ok_status();
 }
 
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section) {
-  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section, nullptr);
+  const PlanJob job{{}, section, nullptr};
+  return build(stream, geometry, {&job, 1}, grid, head_dim, nullptr);
 }
 
 }  // namespace flashomni::cuda
