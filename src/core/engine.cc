@@ -45,7 +45,7 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   e.layers = std::move(layers);
   e.states.clear();
   for (auto* b : {&e.scratch, &e.work_memory, &e.sums_memory, &e.all_cached_memory,
-                  &e.all_cached_plan_memory}) {
+                  &e.all_cached_plan_memory, &e.next_factor}) {
     b->reset();
   }
   e.last_factor.reset();

@@ -47,6 +47,8 @@ struct Engine::Impl {
   std::vector<LayerState> states;  // [stream * layers + layer]
   // The highest Taylor factor of whatever layer is at work, when bias planes take it up at once.
   std::unique_ptr<Buffer> last_factor;
+  // Where attention writes what becomes the lowest factor; the factor's former memory is next.
+  std::unique_ptr<Buffer> next_factor;
   std::unique_ptr<Buffer> scratch;
   ModelSkip skip;
   // Intermediate attention outputs and, where the strategy asks, those of the first stream.
@@ -100,6 +102,8 @@ struct Engine::Impl {
   Status plan_symbols(LayerState& s);
   // Makes the plans and counts that plan_symbols() left for the end of the step.
   Status plan_late();
+  bool takes_output(const LayerState& s, const TensorView& out) const;
+  Status refresh_features(LayerState& s, const TensorView& out);
   Status forecast(const TaylorSite& site, const TensorView& out);
   Status measure_forecast(LayerState& s, const TensorView& attention, BuildContext& c);
   Status remember_residual(LayerState& s, const AttentionParams& p);

@@ -2,6 +2,8 @@
 //
 // The work of one layer: projections, attention and module outputs, dense, refreshing, sparse or
 // reused.
+#include <algorithm>
+
 #include "core/engine_impl.h"
 
 namespace flashomni {
@@ -142,7 +144,43 @@ Status Engine::Impl::dense_attention(int layer, const AttentionParams& p) {
   }
   const bool holds_residual = cache.residual && cache.project_cached;
   if (!s.features.allocated() || holds_residual) return ok_status();
-  return s.features.refresh(backend, exec, p.out, step);
+  return refresh_features(s, p.out);
+}
+
+// Whether all that is wanted of this layer's features in this step is bias planes: the cache can
+// then take attention's output as it is, and slopes only where they are cached.
+bool Engine::Impl::takes_output(const LayerState& s, const TensorView& out) const {
+  if (!update_backend || s.action != LayerAction::kUpdate || !refreshes(s) || s.degraded) {
+    return false;
+  }
+  if (!cache.symbols || !s.features.allocated() || !projected()) return false;
+  if (cache.residual || cache.measure_forecast || !alias_memory.empty()) return false;
+  if (cache.order > 1 || (cache.order == 1 && !next_factor)) return false;
+  const TensorView& f = s.features.factor(0);
+  return out.dtype == f.dtype && out.rank == f.rank &&
+         std::equal(f.shape, f.shape + f.rank, out.shape);
+}
+
+TensorView Engine::attention_out(int layer, const TensorView& offered) const {
+  const Impl& e = *impl_;
+  const LayerState& s = impl_->state(layer);
+  if (!e.takes_output(s, offered)) return offered;
+  TensorView out = s.features.factor(0);
+  if (e.cache.order > 0) out.data = e.next_factor->data();
+  return out;
+}
+
+Status Engine::Impl::refresh_features(LayerState& s, const TensorView& out) {
+  if (takes_output(s, out)) {
+    if (out.data == s.features.factor(0).data) {
+      s.features.note_written(step);
+      return ok_status();
+    }
+    if (next_factor && out.data == next_factor->data()) {
+      return s.features.exchange(*update_backend, exec, next_factor, s.symbols, step);
+    }
+  }
+  return s.features.refresh(backend, exec, out, step);
 }
 
 Status Engine::Impl::sparse_attention(int layer, AttentionParams p) {

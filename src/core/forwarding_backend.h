@@ -77,6 +77,9 @@ class ForwardingBackend : public Backend, public UpdateBackend {
   Status count_all(const Exec& e, std::span<const CountSymbolsParams> p) override {
     return inner_update_->count_all(e, p);
   }
+  Status taylor_slope(const Exec& e, const TaylorSlopeParams& p) override {
+    return inner_update_->taylor_slope(e, p);
+  }
 
  protected:
   Backend& inner_;               // NOLINT: for the wrappers' operations

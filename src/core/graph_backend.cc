@@ -218,5 +218,9 @@ Status GraphBackend::count_all(const Exec& e, std::span<const CountSymbolsParams
   FO_RETURN_IF_ERROR(stop_holding("graphs do not hold counts"));
   return ForwardingBackend::count_all(e, p);
 }
+Status GraphBackend::taylor_slope(const Exec& e, const TaylorSlopeParams& p) {
+  FO_RETURN_IF_ERROR(stop_holding("graphs do not hold slopes"));
+  return ForwardingBackend::taylor_slope(e, p);
+}
 
 }  // namespace flashomni

@@ -168,5 +168,8 @@ Status ProfilingBackend::count_all(const Exec& e, std::span<const CountSymbolsPa
   return timed(e, op_name(CountSymbolsParams{}), 0,
                [&] { return ForwardingBackend::count_all(e, p); });
 }
+Status ProfilingBackend::taylor_slope(const Exec& e, const TaylorSlopeParams& p) {
+  return timed(e, op_name(p), 0, [&] { return ForwardingBackend::taylor_slope(e, p); });
+}
 
 }  // namespace flashomni

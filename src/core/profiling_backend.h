@@ -77,6 +77,7 @@ class ProfilingBackend : public ForwardingBackend {
   Status plan_projections(const Exec& e, const PlanParams& p) override;
   Status plan_all(const Exec& e, std::span<const PlanParams> p) override;
   Status count_all(const Exec& e, std::span<const CountSymbolsParams> p) override;
+  Status taylor_slope(const Exec& e, const TaylorSlopeParams& p) override;
 
  private:
   template <class F>

@@ -436,6 +436,11 @@ class CudaBackend final : public Backend, public UpdateBackend {
     FO_RETURN_IF_ERROR(check_taylor_update(p));
     return cuda::taylor_update(stream_of(exec), p);
   }
+  Status taylor_slope(const Exec& exec, const TaylorSlopeParams& p) override {
+    const ProfilerRange range(op_name(p));
+    FO_RETURN_IF_ERROR(check_taylor_slope(p));
+    return cuda::taylor_slope(stream_of(exec), p);
+  }
   Status taylor_forecast(const Exec& exec, const TaylorForecastParams& p) override {
     const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_taylor_forecast(p));
