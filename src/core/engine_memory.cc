@@ -211,8 +211,8 @@ Status Engine::Impl::allocate_shared() {
     FO_ASSIGN_OR_RETURN(alias_memory.back(), backend.allocate(output));
   }
   // Not at the price of a run: where memory is short, features are copied as ever.
-  const bool room = report.free_bytes == 0 ||
-                    report.cache_budget.planned + output + kSpare <= report.free_bytes;
+  const bool room =
+      report.free_bytes == 0 || report.cache_budget.planned + output + kSpare <= report.free_bytes;
   if (update_backend && last_factor && cache.order == 1 && !cache.residual &&
       alias_memory.empty() && room) {
     FO_ASSIGN_OR_RETURN(next_factor, backend.allocate(output));

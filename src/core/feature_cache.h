@@ -32,8 +32,9 @@ class TaylorSite {
 
   // Takes the fresh feature of step `step`; the order available grows by one per refresh.
   Status refresh(Backend& backend, const Exec& exec, const TensorView& feature, int step);
-  // The same without a copy, of a site of order 1 at most whose slopes are read only where `symbols`
-  // cache. `fresh` holds the feature and becomes factor 0, whose memory it is given in exchange.
+  // The same without a copy, of a site of order 1 at most whose slopes are read only where
+  // `symbols` cache. `fresh` holds the feature and becomes factor 0, whose memory it is given in
+  // exchange.
   Status exchange(UpdateBackend& backend, const Exec& exec, std::unique_ptr<Buffer>& fresh,
                   const SymbolsView& symbols, int step);
   // Of a site of order 0: the feature of step `step` was written to factor(0) itself.

@@ -268,8 +268,9 @@ Status check_taylor_slope(const TaylorSlopeParams& p) {
   if (g.batch == like.size(0) && g.q_tokens == like.size(1) && g.heads == like.size(2)) {
     return ok_status();
   }
-  return wanted("symbols", std::to_string(g.batch) + " x " + std::to_string(g.q_tokens) + " x " +
-                               std::to_string(g.heads),
+  return wanted("symbols",
+                std::to_string(g.batch) + " x " + std::to_string(g.q_tokens) + " x " +
+                    std::to_string(g.heads),
                 "batch x tokens x heads of " + like.to_string());
 }
 

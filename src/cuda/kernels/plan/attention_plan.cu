@@ -661,9 +661,9 @@ Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most
   const dim3 blocks(static_cast<unsigned>(groups),
                     static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads),
                     static_cast<unsigned>(plans));
-  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items,
-                                    batch),
-                     "launching the ranking of attention tiles");
+  return cuda_status(
+      launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items, batch),
+      "launching the ranking of attention tiles");
 }
 
 Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, unsigned ctas,

@@ -66,9 +66,8 @@ Status count_symbols(cudaStream_t stream, std::span<const SymbolCountJob> jobs) 
       args.sets[n] = {now[n].symbols.c, now[n].symbols.s, now[n].parts};
     }
     const dim3 grid(SymbolCountParts::kParts, static_cast<unsigned>(now.size()));
-    FO_RETURN_IF_ERROR(
-        cuda_status(launch_chained(count_kernel, grid, kThreads, 0, stream, args),
-                    "launching count_symbols"));
+    FO_RETURN_IF_ERROR(cuda_status(launch_chained(count_kernel, grid, kThreads, 0, stream, args),
+                                   "launching count_symbols"));
   }
   return ok_status();
 }
