@@ -18,9 +18,9 @@ template <class T, int kHeadDim, int kBlockKv, class Pace>
 class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
   using Base = ConsumerBase<T, kHeadDim, kBlockKv, false, Pace>;
   using Base::args_, Base::bars_, Base::group_, Base::kOut, Base::kScores, Base::kWeightSteps;
-  using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands,
-      Base::release_query, Base::release_tile, Base::store_output, Base::take_tile, Base::tiles_of,
-      Base::wait_query;
+  using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands, Base::note_of,
+      Base::release_noted_tile, Base::release_query, Base::release_tile, Base::store_output,
+      Base::take_tile, Base::tiles_of, Base::wait_query;
 
  public:
   __device__ __forceinline__ Consumer(const AttentionArgs& args, char* smem,
@@ -42,11 +42,11 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
 
     wait_query(0);
     const int k = take_tile();
-    const int valid = bars_.valid[k];
+    const int valid = note_of(k).valid;
     issue_scores(s, 0, k);
     wgmma_wait<0>();
     wgmma_keep(s);
-    release_tile(k);
+    release_noted_tile(k);
     first_softmax(s, rows, valid);
     pack_weights<T>(s, p);
 
@@ -135,7 +135,7 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
                                          int entry, bool accumulate) {
     wait_query(entry + 1);
     const int k = take_tile();
-    const int valid = bars_.valid[k];
+    const int valid = note_of(k).valid;
     take_turn();
     keep_operands(o, p);
     issue_scores(s, (entry + 1) & 1, k);
@@ -144,7 +144,7 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
     give_turn();
     wgmma_wait<1>();
     wgmma_keep(s);
-    release_tile(k);
+    release_noted_tile(k);
     first_softmax(s, next, valid);
     pin(next.sum[0] + next.sum[1], &bars_.pinned);
     wgmma_wait<0>();
