@@ -21,17 +21,12 @@ __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-// NOTE: whoever reads or writes what a barrier hands over should arrive itself. One lane that
-// speaks for its warp after __syncwarp() is as good for the hardware, but compute-sanitizer does
-// not follow the order through two kinds of barriers and reports every such access as a race.
+// NOTE: what is handed over in shared memory by ordinary reads and writes, each thread that reads
+// or writes it should hand over itself. One that arrives for others, after __syncwarp() or a named
+// barrier, is as good for the hardware, but racecheck (compute-sanitizer 2025.3 and 2026.4) does
+// not see that order and reports the accesses of the others as hazards.
 __device__ __forceinline__ void barrier_arrive(uint64_t* bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_address(bar)) : "memory");
-}
-
-// As often as `count` says, with one instruction.
-__device__ __forceinline__ void barrier_arrive(uint64_t* bar, uint32_t count) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(smem_address(bar)), "r"(count)
-               : "memory");
 }
 
 // One arrival, and `bytes` more to be written by the copy engine before the phase ends.

@@ -49,19 +49,10 @@ class ConsumerBase {
     ring_.advance();
     return slot;
   }
-  // What is said of a tile. The lane that reads it is the one that gives the slot back.
-  __device__ __forceinline__ TileNote note_of(int slot) const {
-    return TileNote::unpacked(uniform(threadIdx.x % 32 == 0 ? bars_.told[slot] : 0));
-  }
   __device__ __forceinline__ void release_tile(int slot) {
     Pace::pause();
     if constexpr (kPaired) __syncwarp();  // no lane waits for the slot any more
-    if (speaks()) barrier_arrive(&bars_.kv_empty[slot], kPaired ? 1 : kWarpgroup / 32);
-  }
-  // A tile whose note was read: every warp for itself.
-  __device__ __forceinline__ void release_noted_tile(int slot) {
-    Pace::pause();
-    if (threadIdx.x % 32 == 0) barrier_arrive(&bars_.kv_empty[slot]);
+    if (speaks()) barrier_arrive(&bars_.kv_empty[slot]);
   }
   // The two halves of handing out a finished tile, each when there is time for it: its store, and
   // the return of the query buffer in which it was staged. Branches here are the leader's alone and

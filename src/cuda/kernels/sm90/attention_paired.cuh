@@ -15,7 +15,7 @@ template <class T, int kHeadDim, int kBlockKv, class Pace>
 class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   using Base = ConsumerBase<T, kHeadDim, kBlockKv, true, Pace>;
   using Base::args_, Base::bars_, Base::group_, Base::kOut, Base::kScores, Base::kWeightSteps;
-  using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands, Base::note_of,
+  using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands,
       Base::release_query, Base::release_tile, Base::store_output, Base::take_tile, Base::tiles_of,
       Base::wait_query;
   // Halves of a tile, in the bits of TileNote::wanted.
@@ -44,6 +44,11 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   }
 
  private:
+  // What is said of a tile. The lane that reads it is the one that gives the slot back.
+  __device__ __forceinline__ TileNote note_of(int slot) const {
+    return TileNote::unpacked(uniform(threadIdx.x % 32 == 0 ? bars_.told[slot] : 0));
+  }
+
   __device__ __forceinline__ void query_tile(const AttentionWork& work, int entry, bool last) {
     const int row = group_ == 0 ? work.row0 : work.row1;
     float s[kScores], o[kOut];

@@ -153,7 +153,7 @@ __device__ __forceinline__ void produce(const AttentionArgs& args, char* smem,
     Pace::pause();
     if (leader) {
       barrier_wait(&bars.kv_empty[ring.stage], ring.phase ^ 1);
-      bars.told[ring.stage] = TileNote{tile.valid, kPaired ? tile.wanted : 0}.packed();
+      if constexpr (kPaired) bars.told[ring.stage] = TileNote{tile.valid, tile.wanted}.packed();
       load_kv_tile<Layout, kBlockKv>(smem + Layout::kKv + ring.stage * Layout::kTileBytes, &map,
                                      &bars.kv_full[ring.stage], tile, place);
     }
