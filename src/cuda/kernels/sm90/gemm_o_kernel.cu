@@ -34,10 +34,8 @@ __device__ __forceinline__ void deal_tiles(const GemmOArgs& p, GemmOShared& s) {
     } else {
       at.plane = GemmOTile::kEnd;
     }
-    if (threadIdx.x % 32 == 0) {
-      item.at = at;
-      barrier_arrive(&s.item_full[items.stage]);
-    }
+    if (threadIdx.x % 32 == 0) item.at = at;
+    barrier_arrive(&s.item_full[items.stage]);
     if (!more) return;
     items.advance();
   }
@@ -113,8 +111,7 @@ __device__ __forceinline__ void load_tiles(const GemmOArgs& p, GemmOShared& s) {
       for (int m = 1; m < p.num_read; ++m) load_rows(&p.plane_rows[m], at, at.row);
       if (p.residual) load_rows(&p.residual_rows, at, at.row - p.token_offset);
     }
-    __syncwarp();
-    if (leader) barrier_arrive(&s.item_empty[items.stage]);
+    barrier_arrive(&s.item_empty[items.stage]);
     items.advance();
   }
 }
@@ -216,7 +213,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   auto& s = *reinterpret_cast<GemmOShared*>(memory);
 
   if (threadIdx.x == 0) {
-    init_barriers(s, 1);  // the loading warp
+    init_barriers(s);
     prefetch_tensor_map(&p.weight);
     prefetch_tensor_map(&p.features[0]);
   }
