@@ -347,10 +347,14 @@ struct DealParams {
     move_by(p.offsets, distance);
     move_by(p.work, distance);
     move_by(p.flags, distance);
-    p.gemm.c = batch.entries[n].c;
-    move_by(p.gemm.heads, distance);
-    move_by(p.gemm.order, distance);
     return p;
+  }
+  __device__ GemmPlanArgs gemm_at(const PlanBatch& batch, int n) const {
+    GemmPlanArgs args = gemm;
+    args.c = batch.entries[n].c;
+    move_by(args.heads, batch.distance(n));
+    move_by(args.order, batch.distance(n));
+    return args;
   }
 };
 
@@ -426,14 +430,15 @@ __global__ __launch_bounds__(kDealThreads,
   __shared__ std::conditional_t<kShared, int32_t, int64_t> base_load[2];
   __shared__ std::conditional_t<kShared, int32_t, int64_t> wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
-  const DealParams p = first.at(batch, static_cast<int>(blockIdx.y));
   chain_release();
   chain_wait();
   if (blockIdx.x == 1) {
     static_assert(sizeof(keys) >= sizeof(uint32_t) * kGemmPlanChunk);
-    make_gemm_plan(p.gemm, reinterpret_cast<uint32_t*>(&keys[0][0]));
+    make_gemm_plan(first.gemm_at(batch, static_cast<int>(blockIdx.y)),
+                   reinterpret_cast<uint32_t*>(&keys[0][0]));
     return;
   }
+  const DealParams p = first.at(batch, static_cast<int>(blockIdx.y));
   const int tid = threadIdx.x;
   const int grid = p.grid;
   using Cost = std::conditional_t<kShared, int32_t, int64_t>;
