@@ -90,15 +90,17 @@ struct PlanShare {
   int64_t share;  // of a CTA
   int64_t slack;  // the larger of one step and 2 %
 };
+// Cost: of 32 bits where the total has no more, since a GPU divides 64 bits slowly.
+template <class Cost>
 #ifdef __CUDACC__
 __host__ __device__
 #endif
     inline PlanShare
-    plan_share(int64_t total_cost, int grid) {
-  const int64_t even = (total_cost + grid - 1) / grid;
-  const int64_t least = kMinShareSteps * kCostPerStep + kCostPerTile;
-  const int64_t share = even > least ? even : least;
-  const int64_t slack = share / 50;
+    plan_share(Cost total_cost, int grid) {
+  constexpr Cost kLeast = kMinShareSteps * kCostPerStep + kCostPerTile;
+  const Cost even = (total_cost + grid - 1) / grid;
+  const Cost share = even > kLeast ? even : kLeast;
+  const Cost slack = share / 50;
   return {share, slack > kCostPerStep ? slack : kCostPerStep};
 }
 
