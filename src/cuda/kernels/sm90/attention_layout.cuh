@@ -53,24 +53,14 @@ struct AttentionLayout {
 
 constexpr int kMostSlots = 10;
 
-// What the loading warp says of a tile of paired query blocks.
-struct TileNote {
-  int valid;   // rows that exist
-  int wanted;  // bit 2*g + half: warpgroup g computes this half of the tile
-
-  static constexpr int kValidBits = 8;
-  __device__ __forceinline__ int packed() const { return wanted << kValidBits | valid; }
-  static __device__ __forceinline__ TileNote unpacked(int bits) {
-    return {bits & ((1 << kValidBits) - 1), bits >> kValidBits};
-  }
-};
-static_assert(kKvRows < 1 << TileNote::kValidBits);
-
 struct AttentionBarriers {
   uint64_t q_full[2], q_empty[2];
   uint64_t kv_full[kMostSlots], kv_empty[kMostSlots];
-  int32_t told[kMostSlots];  // a TileNote of the tile in this slot; paired query blocks only
-  float pinned;              // see pin()
+  // Paired query blocks, of the tile in this slot: bit 2*g + half, warpgroup g computes this half
+  // of it; and its rows that exist.
+  int32_t wanted[kMostSlots];
+  int32_t valid[kMostSlots];
+  float pinned;  // see pin()
 };
 static_assert(sizeof(AttentionBarriers) <= 512);
 

@@ -18,7 +18,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   using Base::finish, Base::issue_output, Base::issue_scores, Base::keep_operands,
       Base::release_query, Base::release_tile, Base::store_output, Base::take_tile, Base::tiles_of,
       Base::wait_query;
-  // Halves of a tile, in the bits of TileNote::wanted.
+  // Halves of a tile, in the bits of AttentionBarriers::wanted.
   static constexpr int kBoth = 3;
   // Whether half tiles are multiplied as such. With smaller heads ptxas (CUDA 13.0) finds no
   // registers for the mixture of products and would serialize them: there a whole tile is, and
@@ -44,9 +44,13 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   }
 
  private:
-  // What is said of a tile. The lane that reads it is the one that gives the slot back.
-  __device__ __forceinline__ TileNote note_of(int slot) const {
-    return TileNote::unpacked(uniform(threadIdx.x % 32 == 0 ? bars_.told[slot] : 0));
+  // What the loading warp says of a tile. The lane that reads it is the one that gives the slot
+  // back.
+  __device__ __forceinline__ int wanted_of(int slot) const {
+    return uniform(threadIdx.x % 32 == 0 ? bars_.wanted[slot] >> (2 * group_) & 3 : 0);
+  }
+  __device__ __forceinline__ int valid_of(int slot) const {
+    return uniform(threadIdx.x % 32 == 0 ? bars_.valid[slot] : 0);
   }
 
   __device__ __forceinline__ void query_tile(const AttentionWork& work, int entry, bool last) {
@@ -63,25 +67,24 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
     const int tiles = tiles_of(work);
     for (int t = 0; t < tiles; ++t) {
       const int k = take_tile();
-      const TileNote note = note_of(k);
-      const int wanted = row < 0 ? 0 : note.wanted >> (2 * group_) & 3;
+      const int wanted = row < 0 ? 0 : wanted_of(k);
       if (wanted && pending) {
         if (!kHalves || wanted == kBoth) {
           if (!kHalves || pending == kBoth) {
-            both<true, true>(s, o, p, rows, entry & 1, k, note.valid, wanted, pending);
+            both<true, true>(s, o, p, rows, entry & 1, k, wanted, pending);
           } else {
-            both<true, false>(s, o, p, rows, entry & 1, k, note.valid, wanted, pending);
+            both<true, false>(s, o, p, rows, entry & 1, k, wanted, pending);
           }
         } else if (pending == kBoth) {
-          both<false, true>(s, o, p, rows, entry & 1, k, note.valid, wanted, pending);
+          both<false, true>(s, o, p, rows, entry & 1, k, wanted, pending);
         } else {
-          both<false, false>(s, o, p, rows, entry & 1, k, note.valid, wanted, pending);
+          both<false, false>(s, o, p, rows, entry & 1, k, wanted, pending);
         }
       } else if (wanted) {
         if (!kHalves || wanted == kBoth) {
-          scores_only<true>(s, o, p, rows, entry & 1, k, note.valid, wanted, first);
+          scores_only<true>(s, o, p, rows, entry & 1, k, wanted, first);
         } else {
-          scores_only<false>(s, o, p, rows, entry & 1, k, note.valid, wanted, first);
+          scores_only<false>(s, o, p, rows, entry & 1, k, wanted, first);
         }
         if (t > 0) release_tile(take_tile());
       } else {
@@ -153,7 +156,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   template <bool kWholeK, bool kWholeV>
   __device__ __forceinline__ void both(float (&s)[kScores], float (&o)[kOut],
                                        uint32_t (&p)[kWeightSteps][4], SoftmaxRows& rows,
-                                       int buffer, int k, int valid, int wanted, int pending) {
+                                       int buffer, int k, int wanted, int pending) {
     auto& scores = scores_of<kWholeK>(s);
     keep_operands(o, p);
     begin_scores<kWholeK>(s, buffer, k, wanted);
@@ -161,7 +164,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
     begin_output<kWholeV>(o, p, v, pending);
     wgmma_wait<1>();
     wgmma_keep(scores);
-    mask<kWholeK>(scores, valid, wanted);
+    mask<kWholeK>(scores, kKvRows, wanted);  // no entry's first tile
     release_tile(k);
     float alpha[2];
     const bool rescale = softmax_next(scores, rows, args_.scale_log2, alpha);
@@ -176,13 +179,12 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   template <bool kWhole>
   __device__ __forceinline__ void scores_only(float (&s)[kScores], float (&o)[kOut],
                                               uint32_t (&p)[kWeightSteps][4], SoftmaxRows& rows,
-                                              int buffer, int k, int valid, int wanted,
-                                              bool first) {
+                                              int buffer, int k, int wanted, bool first) {
     auto& scores = scores_of<kWhole>(s);
     begin_scores<kWhole>(s, buffer, k, wanted);
     wgmma_wait<0>();
     wgmma_keep(scores);
-    mask<kWhole>(scores, valid, wanted);
+    mask<kWhole>(scores, valid_of(k), wanted);
     release_tile(k);
     if (first) {
       softmax_first(scores, rows, args_.scale_log2);
