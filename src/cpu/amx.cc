@@ -27,7 +27,8 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kTileFeatures = 32;
 constexpr int kTileColumns = 16;
-constexpr int kPanelColumns = 2 * kTileColumns;
+constexpr int kPanelColumns = 4 * kTileColumns;
+constexpr int kHalfPanel = kPanelColumns / 2;  // what the tiles of sums hold
 constexpr int kLine = 64;
 // Bytes between the pairs of a packed panel: [pair][column][2].
 constexpr int kPairBytes = kPanelColumns * 2 * 2;
@@ -63,14 +64,16 @@ constexpr std::array<TileConfig, sizeof...(kRows)> tile_configs(
 constexpr std::array<TileConfig, kTileRows + 1> kConfigs =
     tile_configs(std::make_integer_sequence<int, kTileRows + 1>());
 
-// c[16 kTilesDown or fewer rows][32] (+)= the spans' products. What the tiles read was written
-// before the call: the instructions tell the compiler nothing of memory.
+// c[16 kTilesDown or fewer rows][32 of a panel's columns, from `column` on] (+)= the spans'
+// products. What the tiles read was written before the call: the instructions tell the compiler
+// nothing of memory.
 template <int kTilesDown>
 __attribute__((target("amx-tile,amx-bf16"))) void multiply_rows(const GemmSpan* spans,
                                                                 int num_spans, int64_t row,
-                                                                int64_t lda, float* c,
+                                                                int column, int64_t lda, float* c,
                                                                 bool accumulate,
                                                                 PrefetchQueue* coming) {
+  c += column;
   float* lower = c + kTileRows * kPanelColumns;
   if (accumulate) {
     _tile_loadd(0, c, kSumBytes);
@@ -91,12 +94,15 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_rows(const GemmSpan* 
   constexpr int64_t kFetched = 4;
   int64_t steps = 0;
   for (int s = 0; s < num_spans; ++s) steps += ceil_div(spans[s].k, kTileFeatures);
-  PrefetchStream fetch{reinterpret_cast<const char*>(spans), 0};
-  if (coming) fetch = coming->take(steps * kFetched, spans);
+  PrefetchStream fetch;
+  if (coming) fetch = coming->take(steps * kFetched);
+  // Where there is nothing to fetch, a line that is there.
+  if (fetch.step == 0) fetch.at = reinterpret_cast<const char*>(spans);
   const int64_t row_bytes = lda * static_cast<int64_t>(sizeof(float));
   for (int s = 0; s < num_spans; ++s) {
     const char* a = reinterpret_cast<const char*>(spans[s].a) + row * row_bytes;
-    const char* b = reinterpret_cast<const char*>(spans[s].b);
+    const char* b =
+        reinterpret_cast<const char*>(spans[s].b) + column * (kPairBytes / kPanelColumns);
     for (int64_t k = 0; k < spans[s].k; k += kTileFeatures) {
       for (int64_t i = 0; i < kFetched; ++i) {
         __builtin_prefetch(fetch.at, 0, 2);
@@ -126,18 +132,23 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_rows(const GemmSpan* 
 
 // KernelTable::gemm for staged rows and packed pairs.
 __attribute__((target("amx-tile"))) void gemm(const GemmSpan* spans, int num_spans, int64_t lda,
-                                              int rows, float* c, bool accumulate,
+                                              int rows, int cols, float* c, bool accumulate,
                                               PrefetchQueue* coming) {
-  int row = 0;
-  _tile_loadconfig(&kConfigs[kTileRows]);
-  for (; rows - row >= 2 * kTileRows; row += 2 * kTileRows) {
-    multiply_rows<2>(spans, num_spans, row, lda, c + row * kPanelColumns, accumulate, coming);
-  }
-  while (row < rows) {
-    const int height = std::min(kTileRows, rows - row);
-    if (height < kTileRows) _tile_loadconfig(&kConfigs[static_cast<size_t>(height)]);
-    multiply_rows<1>(spans, num_spans, row, lda, c + row * kPanelColumns, accumulate, coming);
-    row += height;
+  // Half a panel at a time: its pairs of features then fit L1 for all rows.
+  for (int column = 0; column < cols; column += kHalfPanel) {
+    int row = 0;
+    _tile_loadconfig(&kConfigs[kTileRows]);
+    for (; rows - row >= 2 * kTileRows; row += 2 * kTileRows) {
+      multiply_rows<2>(spans, num_spans, row, column, lda, c + row * kPanelColumns, accumulate,
+                       coming);
+    }
+    while (row < rows) {
+      const int height = std::min(kTileRows, rows - row);
+      if (height < kTileRows) _tile_loadconfig(&kConfigs[static_cast<size_t>(height)]);
+      multiply_rows<1>(spans, num_spans, row, column, lda, c + row * kPanelColumns, accumulate,
+                       coming);
+      row += height;
+    }
   }
   // Threads that hold no tiles cost nothing when they are switched.
   _tile_release();

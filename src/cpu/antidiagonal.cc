@@ -144,6 +144,7 @@ void antidiagonal_scores(const Context& context, void* scratch,
       for (int64_t n = 0; n < p.panels; ++n) {
         const GemmSpan span{own.queries, own.keys + n * p.depth * p.panel, p.depth};
         kernels.gemm_f32(&span, 1, p.row_floats, static_cast<int>(rows),
+                         static_cast<int>(std::min(p.panel, p.columns - n * p.panel)),
                          own.logits + n * kRows * p.panel, false, nullptr);
       }
       for (int64_t m = 0; m < rows; ++m) {

@@ -94,6 +94,12 @@ class KvRuns {
   int64_t stretch_end_ = 0;
 };
 
+// Some query rows of an item on their way through the keys.
+struct Panel {
+  const AttentionKernels* kernels;
+  AttentionState state;
+};
+
 // A query block of a head.
 struct Item {
   int64_t group = -1;  // batch item * heads + head; -1: none
@@ -162,7 +168,7 @@ class Attention {
   }
   // Query panels of one item, and one tile of probabilities.
   size_t thread_bytes() const {
-    const int64_t panel = context_.kernels.q_panel;
+    const int64_t panel = context_.kernels.attention->panel;
     const int64_t panels = ceil_div(kMaxBlockQ, panel);
     return static_cast<size_t>(panels) *
                (2 * float_bytes(head_dim_ * panel) + 3 * float_bytes(panel)) +
@@ -300,10 +306,9 @@ class Attention {
 
   // One query block of one head; `next` is likely the thread's next one.
   void compute_item(int64_t begin, const Item& item, const Item& next, int worker) const {
-    AttentionState states[kMaxBlockQ];
+    Panel panels[kMaxBlockQ];
     int64_t left_out = 0, products = 0;
-    const int num_states = load_states(item.group, item.block, worker, states, &left_out);
-    const auto attend = skips() ? context_.kernels.attend_skipping : context_.kernels.attend;
+    const int num_panels = load_panels(item.group, item.block, worker, panels, &left_out);
 
     const KvBlock kv = kv_rows(begin, item.group);
     const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
@@ -321,8 +326,10 @@ class Attention {
                    head_dim_ * int64_t(dtype_bytes(params_.q.dtype)), rows_of(next.block),
                    params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
       }
-      for (int s = 0; s < num_states; ++s) {
-        attend(states[s], part_of(kv, run), prefetches ? &coming : nullptr);
+      for (int i = 0; i < num_panels; ++i) {
+        const AttentionKernels& kernels = *panels[i].kernels;
+        const auto attend = skips() ? kernels.attend_skipping : kernels.attend;
+        attend(panels[i].state, part_of(kv, run), prefetches ? &coming : nullptr);
       }
       products += ceil_div(run.size(), kAttentionStep);
       run = next_run;
@@ -331,7 +338,7 @@ class Attention {
       count(params_.skip_counts->products, products * rows_of(item.block));
       count(params_.skip_counts->left_out, left_out);
     }
-    store_states(item.group, item.block, states);
+    store_panels(item.group, item.block, panels);
   }
 
   void expect(PrefetchQueue& coming, const KvBlock& kv) const {
@@ -348,25 +355,31 @@ class Attention {
 
   int rows_of(int64_t i) const { return static_cast<int>(q_blocks_.length(i)); }
 
-  // Fresh states of the panels of query block i, in the thread's memory; returns how many.
-  int load_states(int64_t group, int64_t i, int worker, AttentionState* states,
-                  int64_t* left_out) const {
+  // The kernels for so many rows: half empty panels would take the time of full ones.
+  const AttentionKernels* kernels_for(int rows) const {
     const KernelTable& kernels = context_.kernels;
-    const int panel = kernels.q_panel;
+    return rows <= kernels.narrow_attention->panel ? kernels.narrow_attention : kernels.attention;
+  }
+
+  // Fresh panels of query block i, in the thread's memory; returns how many.
+  int load_panels(int64_t group, int64_t i, int worker, Panel* panels, int64_t* left_out) const {
     const int rows = rows_of(i);
     const float scale =
         params_.scale != 0.f ? params_.scale : 1.f / std::sqrt(static_cast<float>(head_dim_));
     Arena arena(threads_ + thread_bytes() * static_cast<size_t>(worker));
-    float* p = arena.take<float>(kBufferedTokens * panel);
+    float* p = arena.take<float>(kBufferedTokens * context_.kernels.attention->panel);
     int count = 0;
-    for (int r = 0; r < rows; r += panel) {
+    for (int r = 0; r < rows; r += panels[count++].kernels->panel) {
+      const AttentionKernels& kernels = *kernels_for(rows - r);
+      const int panel = kernels.panel;
+      panels[count].kernels = &kernels;
       float* q_t = arena.take<float>(int64_t{head_dim_} * panel);
       kernels.load_queries(
           params_.q.dtype,
           element(params_.q, group / heads_, q_blocks_.begin(i) + r, group % heads_),
           params_.q.stride[1], std::min(panel, rows - r), head_dim_, scale * 1.4426950408889634f,
           q_t);
-      AttentionState& state = states[count++];
+      AttentionState& state = panels[count].state;
       state.q_t = q_t;
       state.out_t = arena.take<float>(int64_t{head_dim_} * panel);
       state.max = arena.take<float>(panel);
@@ -387,15 +400,14 @@ class Attention {
     return count;
   }
 
-  void store_states(int64_t group, int64_t i, const AttentionState* states) const {
+  void store_panels(int64_t group, int64_t i, const Panel* panels) const {
     const int64_t b = group / heads_, h = group % heads_;
-    const int panel = context_.kernels.q_panel;
     const int rows = rows_of(i);
-    for (int r = 0; r < rows; r += panel) {
+    for (int r = 0; r < rows; r += panels++->kernels->panel) {
       const int64_t row = q_blocks_.begin(i) + r;
       const TensorView& lse = params_.lse;
-      context_.kernels.store_outputs(
-          states[r / panel], std::min(panel, rows - r), params_.out.dtype,
+      panels->kernels->store_outputs(
+          panels->state, std::min(panels->kernels->panel, rows - r), params_.out.dtype,
           const_cast<char*>(element(params_.out, b, row, h)), params_.out.stride[1],
           lse ? lse.as<float>() + b * lse.stride[0] + h * lse.stride[1] + row : nullptr);
     }

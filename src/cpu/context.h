@@ -47,7 +47,7 @@ class Arena {
 };
 
 // Rows this many floats apart fall on few cache sets when the distance is a large power of two
-// times an odd number; products then read a copy with a friendlier distance instead.
+// times an odd number; attention then reads a packed copy instead.
 constexpr bool rows_collide(int64_t stride) {
   return stride * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
 }

@@ -153,7 +153,7 @@ class GemmQTask {
       coming_.set(PrefetchQueue::kLeftFactor, a + (k_end - k), std::min(block_k_, in - k_end) * 4,
                   row_end_ - row_begin_, lda * 4);
     }
-    if (stages(kernels_, lda)) {
+    if (stages(kernels_)) {
       stage(a, lda, k_end - k);
       a = scratch_.staged;
       lda = kStageStride;
@@ -169,6 +169,7 @@ class GemmQTask {
         const RowRun& run = head.runs[r];
         span.a = a + (run.begin - row_begin_) * lda;
         kernels_.gemm(&span, 1, lda, static_cast<int>(run.end - run.begin),
+                      weight_.columns(weight_panel(p)),
                       tile(static_cast<int>(p / panels), p % panels, run.begin), k > 0, &coming_);
       }
       // A head at a time, so that memory takes it while the next one multiplies.

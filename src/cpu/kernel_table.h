@@ -81,9 +81,9 @@ struct AttentionState {
   int rows;           // lanes that hold a query
   int64_t* left_out;  // counts products of a row with 32 keys
 };
-// Probabilities that wait for their product with the values: with the values they then fill most of
-// an L1 of 48 KB at head_dim 64.
-inline constexpr int kBufferedTokens = 64;
+// Probabilities that wait for their product with the values, so that the outputs are loaded and
+// stored rarely.
+inline constexpr int kBufferedTokens = 128;
 
 // Keys and values of consecutive tokens, in f32.
 struct KvBlock {
@@ -127,6 +127,22 @@ struct ForecastArgs {
   const float* gate;  // or null: 1
 };
 
+// Attention of `panel` query rows together. How many those are does not change the bits of a row.
+struct AttentionKernels {
+  int panel;
+  // q_t[d][panel] = scale * q[rows][d], zero in lanes past `rows`.
+  void (*load_queries)(DType dtype, const void* q, int64_t stride, int rows, int d, float scale,
+                       float* q_t);
+  // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
+  // depend only on which groups of 32 were given. Meanwhile fetches what is `coming` (may be null).
+  void (*attend)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
+  // The same under a softmax_skip. REQUIRES state.top and state.left_out.
+  void (*attend_skipping)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
+  // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
+  void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
+                        int64_t stride, float* lse);
+};
+
 struct KernelTable {
   int lanes;  // floats in a vector
 
@@ -138,32 +154,23 @@ struct KernelTable {
   DType products = DType::kF32;
   // c[rows][panel] = (accumulate ? c : 0) + the sum over spans of a * b, k ascending, one fused
   // multiply-add each: the bits do not depend on how rows or k are split over calls. Meanwhile
-  // fetches what is `coming` (may be null) into L2.
-  void (*gemm)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
+  // fetches what is `coming` (may be null) into L2. Only the first `cols` columns are wanted; what
+  // becomes of the others is left open.
+  void (*gemm)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, int cols, float* c,
                bool accumulate, PrefetchQueue* coming);
   // The same with f32 factors whatever `products` says.
-  void (*gemm_f32)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, float* c,
+  void (*gemm_f32)(const GemmSpan* spans, int num_spans, int64_t lda, int rows, int cols, float* c,
                    bool accumulate, PrefetchQueue* coming);
-  // dst[r][k] = src[r][k] for `width` columns in the type of the products; bf16 rows are filled up
-  // with zeros to a multiple of kFeatureTile. Strides are in floats.
+  // Where products take bf16, else null: dst[r][k] = src[r][k] for `width` columns, rounded to it
+  // and filled up with zeros to a multiple of kFeatureTile. Strides are in floats.
   void (*stage_rows)(const float* src, int64_t stride, int64_t rows, int64_t width, float* dst,
                      int64_t dst_stride);
   void (*epilogue)(const EpilogueArgs& args);
   void (*head_epilogue)(const HeadEpilogueArgs& args);
 
-  // ---- attention. q_panel query rows are handled together.
-  int q_panel;
-  // q_t[d][q_panel] = scale * q[rows][d], zero in lanes past `rows`.
-  void (*load_queries)(DType dtype, const void* q, int64_t stride, int rows, int d, float scale,
-                       float* q_t);
-  // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
-  // depend only on which groups of 32 were given. Meanwhile fetches what is `coming` (may be null).
-  void (*attend)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
-  // The same under a softmax_skip. REQUIRES state.top and state.left_out.
-  void (*attend_skipping)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
-  // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
-  void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
-                        int64_t stride, float* lse);
+  // ---- attention: of most query rows, and of few (maybe the same).
+  const AttentionKernels* attention;
+  const AttentionKernels* narrow_attention;
 
   // ---- rows and elements. Plain names; in place is allowed.
   void (*to_f32)(DType dtype, const void* src, float* dst, int64_t n);

@@ -7,6 +7,7 @@
 // head structure every head starts on a panel boundary and the rest of its last panel is zero.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -35,6 +36,11 @@ class CpuPackedWeight final : public PackedWeight {
   bool has_heads() const { return group_size_ != out_; }
   int64_t panels_per_group() const { return panels_per_group_; }
   int64_t num_panels() const { return out_ / group_size_ * panels_per_group_; }
+  // Columns of a panel that are not filled up.
+  int columns(int64_t panel_index) const {
+    const int64_t before = panel_index % panels_per_group_ * kernels_->panel;
+    return static_cast<int>(std::min<int64_t>(kernels_->panel, group_size_ - before));
+  }
   // Bias of a panel in f32, zero where there is none.
   const float* bias(int64_t panel_index) const { return bias_ + panel_index * kernels_->panel; }
 

@@ -6,10 +6,11 @@
 
 namespace flashomni::cpu {
 
-// What a tile fetches while it multiplies: a line at a time, `step` bytes apart.
+// What a tile fetches while it multiplies: a line at a time, `step` bytes apart; nothing where
+// `step` is 0.
 struct PrefetchStream {
-  const char* at;
-  int64_t step;
+  const char* at = nullptr;
+  int64_t step = 0;
 };
 
 // Memory that coming products need, in the order of need. Hardware follows a stream only within its
@@ -32,9 +33,9 @@ class PrefetchQueue {
     first_ = std::min(first_, slot);
   }
 
-  // The next bytes of one row, for a tile that will fetch `lines` times; `idle` without any.
-  PrefetchStream take(int64_t lines, const void* idle) {
-    if (lines <= 0) return {static_cast<const char*>(idle), 0};
+  // The next bytes of one row, for a tile that will fetch `lines` times.
+  PrefetchStream take(int64_t lines) {
+    if (lines <= 0) return {};
     for (; first_ < kSlots; ++first_) {
       Region& region = regions_[first_];
       if (region.rows <= 0) continue;
@@ -43,7 +44,7 @@ class PrefetchQueue {
       region.advance(bytes);
       return stream;
     }
-    return {static_cast<const char*>(idle), 0};
+    return {};
   }
 
   // Fetches up to so many lines at once. A burst must fit the queues that the products need too.

@@ -135,7 +135,7 @@ class ChunkTask {
     const int64_t origin = blocks_[0].begin;
     const float* a = source + origin * row_stride;
     int64_t lda = row_stride;
-    if (stages(kernels_, row_stride)) {
+    if (stages(kernels_)) {
       for (int i = 0; i < num_runs; ++i) {
         const int64_t begin = blocks_[runs[i].first].begin - origin;
         const int64_t end = blocks_[runs[i].last - 1].end - origin;
@@ -156,8 +156,8 @@ class ChunkTask {
         GemmSpan rows = span;
         rows.a = a + (block.begin - origin) * lda;
         const int height = static_cast<int>(blocks_[runs[i].last - 1].end - block.begin);
-        kernels_.gemm(&rows, 1, lda, height, tile(stream, panel, block.begin),
-                      block.started[stream], &coming_);
+        kernels_.gemm(&rows, 1, lda, height, p_.weight->columns(panel),
+                      tile(stream, panel, block.begin), block.started[stream], &coming_);
       }
       const int64_t group = (panel - panel_begin_) / kFinishedPanels * kFinishedPanels;
       const int64_t begin = panel_begin_ + group;

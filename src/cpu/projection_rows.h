@@ -61,7 +61,8 @@ class RowsTask {
       if (!get_bit(symbols.c_row(static_cast<int>(b_) * p_.heads + h), symbol_row)) continue;
       const int64_t k = int64_t{h} * p_.head_dim;
       Run* last = num_runs_ > 0 ? &runs_[num_runs_ - 1] : nullptr;
-      if (last && last->k + last->length == k && p_.head_stride == p_.head_dim) {
+      if (last && last->k + last->length == k && p_.head_stride == p_.head_dim &&
+          last->length + p_.head_dim <= block_k(kernels_)) {
         last->length += p_.head_dim;
       } else {
         runs_[num_runs_++] = {k, p_.head_dim};
@@ -69,11 +70,11 @@ class RowsTask {
     }
   }
 
-  // The left factors, copied side by side where their own distance is unkind to the caches.
+  // The left factors, copied side by side where products take another type.
   void place_rows() {
     const Rows& source = p_.sources[0];
     lda_ = source.row_stride;
-    const bool staging = stages(kernels_, lda_);
+    const bool staging = stages(kernels_);
     if (staging) lda_ = stage_stride(rows_);
     float* staged = scratch_.tiles;
     for (int i = 0; i < num_runs_; ++i) {
@@ -102,7 +103,17 @@ class RowsTask {
       spans_[i].b = p_.weight->rows(panel, runs_[i].k, runs_[i].length, widened);
       widened += runs_[i].length * kernels_.panel;
     }
-    kernels_.gemm(spans_, num_runs_, lda_, static_cast<int>(rows_), c, false, &coming_);
+    // As many features at a time as fit L1 with the panel.
+    for (int i = 0; i < num_runs_;) {
+      int64_t features = 0;
+      int last = i;
+      do {
+        features += spans_[last++].k;
+      } while (last < num_runs_ && features + spans_[last].k <= block_k(kernels_));
+      kernels_.gemm(spans_ + i, last - i, lda_, static_cast<int>(rows_), p_.weight->columns(panel),
+                    c, i > 0, &coming_);
+      i = last;
+    }
   }
 
   const KernelTable& kernels_;

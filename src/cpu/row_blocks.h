@@ -16,19 +16,22 @@ inline constexpr int64_t kChunkRows = 256;
 // Most symbol blocks in a chunk: blocks of 32.
 inline constexpr int kMaxChunkBlocks = kChunkRows / 32;
 // Stretch of k: a panel's [kBlockK][panel] then fits L1 beside a tile of rows.
-inline constexpr int64_t kBlockK = 256;
-// The stretch where products take bf16: as many bytes of staged rows.
+inline constexpr int64_t kBlockK = 128;
+// The stretch where products take bf16, whose tiles are longer.
+inline constexpr int64_t kBlockKPairs = 512;
 inline int64_t block_k(const KernelTable& kernels) {
-  return kernels.products == DType::kF32 ? kBlockK : 2 * kBlockK;
+  return kernels.products == DType::kF32 ? kBlockK : kBlockKPairs;
 }
-// Whether products read a copy of rows `stride` floats apart.
-inline bool stages(const KernelTable& kernels, int64_t stride) {
-  return kernels.products != DType::kF32 || rows_collide(stride);
+// Whether products read a copy of the rows, rounded to their own type. In f32 they read rows where
+// they lie: at most six at a time, which no distance of rows makes collide in L1.
+inline bool stages(const KernelTable& kernels) {
+  return kernels.products != DType::kF32;
 }
-// Columns of all accumulated tiles of a task: staged rows are used for that many.
+// Columns of all accumulated tiles of a task: rows are used for that many.
 inline constexpr int64_t kGroupColumns = 512;
-// Distance of staged rows: kBlockK plus a cache line, to spread rows over the cache sets.
-inline constexpr int64_t kStageStride = kBlockK + 16;
+// Distance of staged rows, in floats: a stretch plus a cache line, to spread rows over the cache
+// sets.
+inline constexpr int64_t kStageStride = kBlockKPairs / 2 + 16;
 
 // Tasks a thread should get, so that threads finish together.
 inline constexpr int64_t kTasksPerThread = 8;

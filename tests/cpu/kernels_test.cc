@@ -43,6 +43,9 @@ class KernelsTest : public testing::TestWithParam<std::string> {
     kernels_ = isa->kernels;
   }
   const KernelTable& kernels() const { return *kernels_; }
+  std::vector<const AttentionKernels*> widths() const {
+    return {kernels_->attention, kernels_->narrow_attention};
+  }
 
  private:
   const KernelTable* kernels_ = nullptr;
@@ -131,7 +134,7 @@ TEST_P(KernelsTest, ProductIsOneAscendingChainHoweverItIsCut) {
     const std::vector<float> b = random_floats(k * panel, 2);
     std::vector<float> whole(static_cast<size_t>(rows * panel), kNan);
     const GemmSpan all{a.data(), b.data(), k};
-    kernels().gemm(&all, 1, lda, rows, whole.data(), false, nullptr);
+    kernels().gemm(&all, 1, lda, rows, panel, whole.data(), false, nullptr);
     for (int r = 0; r < rows; ++r) {
       for (int j = 0; j < panel; ++j) {
         ASSERT_EQ(whole[size_t(r * panel + j)],
@@ -145,22 +148,43 @@ TEST_P(KernelsTest, ProductIsOneAscendingChainHoweverItIsCut) {
     const GemmSpan rest[] = {{a.data() + 5, b.data() + 5 * panel, 20},
                              {a.data(), b.data(), 0},
                              {a.data() + 25, b.data() + 25 * panel, k - 25}};
-    kernels().gemm(&first, 1, lda, rows, cut.data(), false, nullptr);
+    kernels().gemm(&first, 1, lda, rows, panel, cut.data(), false, nullptr);
     PrefetchQueue coming;
     coming.set(PrefetchQueue::kResults, whole.data(), 4 * panel, rows, 4 * panel);
-    kernels().gemm(rest, 3, lda, rows, cut.data(), true, &coming);
+    kernels().gemm(rest, 3, lda, rows, panel, cut.data(), true, &coming);
     ASSERT_EQ(std::memcmp(whole.data(), cut.data(), whole.size() * sizeof(float)), 0) << rows;
+  }
+}
+
+TEST_P(KernelsTest, ProductOfFewColumnsHasTheBitsOfWholePanels) {
+  const int panel = kernels().panel;
+  const int64_t k = 37;
+  for (const int cols : {1, panel / 2 - 1, panel / 2, panel / 2 + 1, panel - 1}) {
+    for (int rows = 1; rows <= 40; ++rows) {
+      const std::vector<float> a = random_floats(rows * k, 1);
+      const std::vector<float> b = random_floats(k * panel, 2);
+      std::vector<float> whole = random_floats(rows * panel, 3), part = whole;
+      const GemmSpan span{a.data(), b.data(), k};
+      kernels().gemm(&span, 1, k, rows, panel, whole.data(), true, nullptr);
+      kernels().gemm(&span, 1, k, rows, cols, part.data(), true, nullptr);
+      for (int r = 0; r < rows; ++r) {
+        ASSERT_EQ(std::memcmp(&whole[size_t(r * panel)], &part[size_t(r * panel)],
+                              size_t(cols) * sizeof(float)),
+                  0)
+            << rows << " rows, " << cols << " columns, at " << r;
+      }
+    }
   }
 }
 
 // Attention state with its memory.
 struct State {
-  State(const KernelTable& kernels, int d)
-      : q_t(size_t(d * kernels.q_panel)),
+  State(int panel, int d)
+      : q_t(size_t(d * panel)),
         out_t(q_t.size(), 0.f),
-        max(size_t(kernels.q_panel), -kInf),
-        sum(size_t(kernels.q_panel), 0.f),
-        p(size_t(kBufferedTokens * kernels.q_panel), kNan) {
+        max(size_t(panel), -kInf),
+        sum(size_t(panel), 0.f),
+        p(size_t(kBufferedTokens * panel), kNan) {
     view = {q_t.data(), out_t.data(), max.data(), sum.data(), p.data(), d};
   }
   std::vector<float> q_t, out_t, max, sum, p;
@@ -169,7 +193,7 @@ struct State {
 
 TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
   constexpr int d = 24, tokens = 205;
-  const int rows = kernels().q_panel - 1;
+  const int rows = kernels().narrow_attention->panel - 1;
   const std::vector<float> q = random_floats(rows * d, 3);
   std::vector<float> k = random_floats(tokens * d, 4);
   const std::vector<float> v = random_floats(tokens * d, 5);
@@ -177,48 +201,54 @@ TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
   for (int t = 0; t < tokens; ++t) {
     for (int i = 0; i < d; ++i) k[size_t(t * d + i)] *= 0.1f * static_cast<float>(t);
   }
-  const auto run = [&](const std::vector<int>& ends) {
-    State state(kernels(), d);
-    kernels().load_queries(DType::kF32, q.data(), d, rows, d, 0.7f, state.q_t.data());
+  const auto run = [&](const std::vector<int>& ends, const AttentionKernels* kernels) {
+    State state(kernels->panel, d);
+    kernels->load_queries(DType::kF32, q.data(), d, rows, d, 0.7f, state.q_t.data());
     int begin = 0;
     for (int end : ends) {
       const KvBlock block{k.data() + begin * d, v.data() + begin * d, d, d, end - begin};
       PrefetchQueue coming;
       coming.set(PrefetchQueue::kKeys, block.k, 4 * d, block.tokens, 4 * block.k_stride);
-      kernels().attend(state.view, block, &coming);
+      kernels->attend(state.view, block, &coming);
       begin = end;
     }
     std::vector<float> out(size_t(rows * d));
-    kernels().store_outputs(state.view, rows, DType::kF32, out.data(), d, nullptr);
+    kernels->store_outputs(state.view, rows, DType::kF32, out.data(), d, nullptr);
     return out;
   };
-  const std::vector<float> whole = run({tokens});
-  EXPECT_EQ(whole, run({32, 64, 96, 128, 160, 192, tokens}));
-  EXPECT_EQ(whole, run({128, tokens}));
-  EXPECT_EQ(whole, run({96, 192, tokens}));
-  EXPECT_NE(whole, run({128, tokens - 1})) << "a missing token must show";
+  const std::vector<float> whole = run({tokens}, kernels().attention);
+  for (const AttentionKernels* width : widths()) {
+    EXPECT_EQ(whole, run({tokens}, width)) << width->panel << " rows at a time";
+    EXPECT_EQ(whole, run({32, 64, 96, 128, 160, 192, tokens}, width));
+    EXPECT_EQ(whole, run({128, tokens}, width));
+    EXPECT_EQ(whole, run({96, 192, tokens}, width));
+    EXPECT_NE(whole, run({128, tokens - 1}, width)) << "a missing token must show";
+  }
 }
 
 TEST_P(KernelsTest, QueriesGoInAndOutTransposed) {
-  for (const int d : {2, 8, 18, 40, 64, 128}) {
-    for (const int rows : {1, kernels().q_panel / 2 + 1, kernels().q_panel}) {
-      const std::vector<float> q = random_floats(rows * (d + 3), 6);
-      State state(kernels(), d);
-      kernels().load_queries(DType::kF32, q.data(), d + 3, rows, d, 1.f, state.q_t.data());
-      for (int r = 0; r < kernels().q_panel; ++r) {
-        for (int i = 0; i < d; ++i) {
-          const float want = r < rows ? q[size_t(r * (d + 3) + i)] : 0.f;
-          ASSERT_EQ(state.q_t[size_t(i * kernels().q_panel + r)], want) << r << ", " << i;
+  for (const AttentionKernels* width : widths()) {
+    const int panel = width->panel;
+    for (const int d : {2, 8, 18, 40, 64, 128}) {
+      for (const int rows : {1, panel / 2 + 1, panel}) {
+        const std::vector<float> q = random_floats(rows * (d + 3), 6);
+        State state(panel, d);
+        width->load_queries(DType::kF32, q.data(), d + 3, rows, d, 1.f, state.q_t.data());
+        for (int r = 0; r < panel; ++r) {
+          for (int i = 0; i < d; ++i) {
+            const float want = r < rows ? q[size_t(r * (d + 3) + i)] : 0.f;
+            ASSERT_EQ(state.q_t[size_t(i * panel + r)], want) << r << ", " << i;
+          }
         }
-      }
-      state.out_t = state.q_t;
-      state.view.out_t = state.out_t.data();
-      std::fill(state.sum.begin(), state.sum.end(), 1.f);
-      std::vector<float> out(q.size(), 77.f);
-      kernels().store_outputs(state.view, rows, DType::kF32, out.data(), d + 3, nullptr);
-      for (size_t i = 0; i < out.size(); ++i) {
-        const bool inside = static_cast<int>(i) % (d + 3) < d;
-        ASSERT_EQ(out[i], inside ? q[i] : 77.f) << i;
+        state.out_t = state.q_t;
+        state.view.out_t = state.out_t.data();
+        std::fill(state.sum.begin(), state.sum.end(), 1.f);
+        std::vector<float> out(q.size(), 77.f);
+        width->store_outputs(state.view, rows, DType::kF32, out.data(), d + 3, nullptr);
+        for (size_t i = 0; i < out.size(); ++i) {
+          const bool inside = static_cast<int>(i) % (d + 3) < d;
+          ASSERT_EQ(out[i], inside ? q[i] : 77.f) << i;
+        }
       }
     }
   }
@@ -232,14 +262,14 @@ TEST_P(KernelsTest, SixteenBitFloatsRoundLikeTheScalarConversions) {
   const std::vector<float> more = random_floats(400, 7);
   values.insert(values.end(), more.begin(), more.end());
   constexpr int d = 2;
-  const int panel = kernels().q_panel;
+  const int panel = kernels().attention->panel;
   for (size_t first = 0; first + size_t(panel * d) <= values.size(); first += size_t(panel * d)) {
-    State state(kernels(), d);
+    State state(panel, d);
     std::copy_n(values.begin() + static_cast<int64_t>(first), panel * d, state.out_t.begin());
     std::fill(state.sum.begin(), state.sum.end(), 1.f);
     for (const DType dtype : {DType::kBF16, DType::kF16}) {
       std::vector<uint16_t> out(size_t(panel * d));
-      kernels().store_outputs(state.view, panel, dtype, out.data(), d, nullptr);
+      kernels().attention->store_outputs(state.view, panel, dtype, out.data(), d, nullptr);
       std::vector<float> back(out.size());
       kernels().to_f32(dtype, out.data(), back.data(), static_cast<int64_t>(out.size()));
       for (int r = 0; r < panel; ++r) {
@@ -321,7 +351,7 @@ TEST(PrefetchQueueTest, GivesEveryByteOnceInTheOrderOfNeed) {
   std::vector<int> seen(sizeof(memory));
   int64_t last = 1;
   for (int call = 0; call < 100 && last > 0; ++call) {
-    const PrefetchStream stream = queue.take(2, memory);
+    const PrefetchStream stream = queue.take(2);
     last = stream.step;
     if (last == 0) break;
     ASSERT_LE(stream.step, 64);

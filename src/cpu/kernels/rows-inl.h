@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "cpu/kernel_table.h"
 #include "cpu/kernels/math-inl.h"
@@ -34,13 +33,6 @@ HWY_INLINE void to_f32(DType dtype, const void* src, float* dst, int64_t n) {
     for_vectors(n,
                 [&](int64_t i, int64_t m) HWY_ATTR { store_upto(E::load(p + i, m), dst + i, m); });
   });
-}
-
-HWY_INLINE void stage_rows(const float* src, int64_t stride, int64_t rows, int64_t width,
-                           float* dst, int64_t dst_stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    std::memcpy(dst + r * dst_stride, src + r * stride, static_cast<size_t>(width) * sizeof(float));
-  }
 }
 
 // Sum of f(x) over a row, in four interleaved chains that are added pairwise at the end.
