@@ -214,6 +214,9 @@ class Engine {
   // The caller fills everything but the symbols, planes and coefficients.
   Status project_q(int layer, GemmQParams params);
   Status project_qkv(int layer, GemmQkvParams params);
+  // Where attention() of this layer may write now: `offered`, a contiguous tensor, or memory of the
+  // feature cache, which then needs no copy. What it holds is for project_out() of the same layer.
+  TensorView attention_out(int layer, const TensorView& offered) const;
   // REQUIRES q, k, v complete where the layer kind needs them.
   Status attention(int layer, AttentionParams params);
   Status project_out(int layer, GemmOParams params);

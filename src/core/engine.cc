@@ -45,11 +45,13 @@ Status Engine::begin_run(const RunInfo& run, std::vector<LayerDesc> layers, cons
   e.layers = std::move(layers);
   e.states.clear();
   for (auto* b : {&e.scratch, &e.work_memory, &e.sums_memory, &e.all_cached_memory,
-                  &e.all_cached_plan_memory}) {
+                  &e.all_cached_plan_memory, &e.next_factor}) {
     b->reset();
   }
   e.last_factor.reset();
   e.alias_memory.clear();
+  e.late_plans.clear();
+  e.late_counts.clear();
   e.skip = {};
   e.snapshots.clear();
   e.report = {};
@@ -109,6 +111,7 @@ Result<StepKind> Engine::begin_step(int step) {
                             std::to_string(e.step) + " of a run of " + std::to_string(e.run.steps));
   }
   e.step = step;
+  FO_RETURN_IF_ERROR(e.plan_late());  // of a step that was not ended
   FO_RETURN_IF_ERROR(e.decide_degrading());
   e.kind = e.sparse ? e.strategy->begin_step(e.context()) : StepKind::kFull;
   if (e.kind == StepKind::kSkipModel && e.report.cache_budget.skip_left_out) {
@@ -284,6 +287,7 @@ bool Engine::wants_keys(int layer) const {
 
 Status Engine::end_step() {
   Impl& e = *impl_;
+  FO_RETURN_IF_ERROR(e.plan_late());
   FO_RETURN_IF_ERROR(e.backend.synchronize(e.exec));
   StepRecord& r = e.report.steps.back();
   r.seconds = std::chrono::duration<double>(Clock::now() - e.step_start).count();

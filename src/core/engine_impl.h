@@ -11,6 +11,7 @@
 
 #include "core/layer_state.h"
 #include "core/model_skip.h"
+#include "core/update_backend.h"
 #include "flashomni/engine.h"
 
 namespace flashomni {
@@ -30,6 +31,7 @@ inline TensorView attention_view(const Buffer& buffer, DType dtype, const Sequen
 
 struct Engine::Impl {
   Backend& backend;
+  UpdateBackend* update_backend;  // null: plans are made layer by layer
   std::unique_ptr<Strategy> strategy;
   EngineOptions options;
 
@@ -45,6 +47,8 @@ struct Engine::Impl {
   std::vector<LayerState> states;  // [stream * layers + layer]
   // The highest Taylor factor of whatever layer is at work, when bias planes take it up at once.
   std::unique_ptr<Buffer> last_factor;
+  // Where attention writes what becomes the lowest factor; the factor's former memory is next.
+  std::unique_ptr<Buffer> next_factor;
   std::unique_ptr<Buffer> scratch;
   ModelSkip skip;
   // Intermediate attention outputs and, where the strategy asks, those of the first stream.
@@ -53,13 +57,19 @@ struct Engine::Impl {
   RunReport report;
   std::vector<SymbolSnapshot> snapshots;
 
+  // Of the states whose symbols have no plan yet, and no counts.
+  std::vector<PlanParams> late_plans;
+  std::vector<CountSymbolsParams> late_counts;
+
   int step = -1;
   int stream = 0;
   int last_update = -1;
   StepKind kind = StepKind::kFull;
   std::chrono::steady_clock::time_point step_start;
 
-  explicit Impl(Backend& b) : backend(b) {}
+  explicit Impl(Backend& b) : backend(b), update_backend(dynamic_cast<UpdateBackend*>(&b)) {
+    if (update_backend && !update_backend->offers_update_work()) update_backend = nullptr;
+  }
 
   LayerState& state(int layer) { return states[size_t(stream) * layers.size() + size_t(layer)]; }
   LayerRecord& record(int layer) {
@@ -89,6 +99,11 @@ struct Engine::Impl {
   void follow_symbols(int layer, GemmQParams& p);
   Status decide_degrading();
   Status build_symbols(int layer, const AttentionParams& p, BuildContext c);
+  Status plan_symbols(LayerState& s);
+  // Makes the plans and counts that plan_symbols() left for the end of the step.
+  Status plan_late();
+  bool takes_output(const LayerState& s, const TensorView& out) const;
+  Status refresh_features(LayerState& s, const TensorView& out);
   Status forecast(const TaylorSite& site, const TensorView& out);
   Status measure_forecast(LayerState& s, const TensorView& attention, BuildContext& c);
   Status remember_residual(LayerState& s, const AttentionParams& p);

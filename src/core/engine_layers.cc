@@ -2,6 +2,8 @@
 //
 // The work of one layer: projections, attention and module outputs, dense, refreshing, sparse or
 // reused.
+#include <algorithm>
+
 #include "core/engine_impl.h"
 
 namespace flashomni {
@@ -34,6 +36,28 @@ Status Engine::project_qkv(int layer, GemmQkvParams p) {
   return e.backend.gemm_qkv(e.exec, p);
 }
 
+// Of an Update's plan, the step itself reads at most what the bias planes are made with.
+Status Engine::Impl::plan_symbols(LayerState& s) {
+  const PlanParams p{s.symbols, s.plan};
+  if (!update_backend || s.action != LayerAction::kUpdate || cache.residual) {
+    FO_RETURN_IF_ERROR(backend.plan(exec, p));
+    return backend.count_symbols(exec, {s.symbols, &s.counts});
+  }
+  late_plans.push_back(p);
+  late_counts.push_back({s.symbols, &s.counts});
+  if (!cache.features || !projected()) return ok_status();
+  return update_backend->plan_projections(exec, p);
+}
+
+Status Engine::Impl::plan_late() {
+  if (late_plans.empty()) return ok_status();
+  FO_RETURN_IF_ERROR(update_backend->plan_all(exec, late_plans));
+  FO_RETURN_IF_ERROR(update_backend->count_all(exec, late_counts));
+  late_plans.clear();
+  late_counts.clear();
+  return ok_status();
+}
+
 Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildContext c) {
   LayerState& s = state(layer);
   c.backend = &backend;
@@ -51,8 +75,7 @@ Status Engine::Impl::build_symbols(int layer, const AttentionParams& p, BuildCon
   if (options.keep_reference && reference.size() > 0) {
     FO_RETURN_IF_ERROR(backend.keep_columns(exec, {reference, s.symbols}));
   }
-  FO_RETURN_IF_ERROR(backend.plan(exec, {s.symbols, s.plan}));
-  FO_RETURN_IF_ERROR(backend.count_symbols(exec, {s.symbols, &s.counts}));
+  FO_RETURN_IF_ERROR(plan_symbols(s));
   s.has_symbols = true;
   s.built_step = step;
   if (options.keep_symbols) {
@@ -121,7 +144,43 @@ Status Engine::Impl::dense_attention(int layer, const AttentionParams& p) {
   }
   const bool holds_residual = cache.residual && cache.project_cached;
   if (!s.features.allocated() || holds_residual) return ok_status();
-  return s.features.refresh(backend, exec, p.out, step);
+  return refresh_features(s, p.out);
+}
+
+// Whether all that is wanted of this layer's features in this step is bias planes: the cache can
+// then take attention's output as it is, and slopes only where they are cached.
+bool Engine::Impl::takes_output(const LayerState& s, const TensorView& out) const {
+  if (!update_backend || s.action != LayerAction::kUpdate || !refreshes(s) || s.degraded) {
+    return false;
+  }
+  if (!cache.symbols || !s.features.allocated() || !projected()) return false;
+  if (cache.residual || cache.measure_forecast || !alias_memory.empty()) return false;
+  if (cache.order > 1 || (cache.order == 1 && !next_factor)) return false;
+  const TensorView& f = s.features.factor(0);
+  return out.dtype == f.dtype && out.rank == f.rank &&
+         std::equal(f.shape, f.shape + f.rank, out.shape);
+}
+
+TensorView Engine::attention_out(int layer, const TensorView& offered) const {
+  const Impl& e = *impl_;
+  const LayerState& s = impl_->state(layer);
+  if (!e.takes_output(s, offered)) return offered;
+  TensorView out = s.features.factor(0);
+  if (e.cache.order > 0) out.data = e.next_factor->data();
+  return out;
+}
+
+Status Engine::Impl::refresh_features(LayerState& s, const TensorView& out) {
+  if (takes_output(s, out)) {
+    if (out.data == s.features.factor(0).data) {
+      s.features.note_written(step);
+      return ok_status();
+    }
+    if (next_factor && out.data == next_factor->data()) {
+      return s.features.exchange(*update_backend, exec, next_factor, s.symbols, step);
+    }
+  }
+  return s.features.refresh(backend, exec, out, step);
 }
 
 Status Engine::Impl::sparse_attention(int layer, AttentionParams p) {

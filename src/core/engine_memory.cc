@@ -210,6 +210,13 @@ Status Engine::Impl::allocate_shared() {
     if (left_out[i]) continue;
     FO_ASSIGN_OR_RETURN(alias_memory.back(), backend.allocate(output));
   }
+  // Not at the price of a run: where memory is short, features are copied as ever.
+  const bool room =
+      report.free_bytes == 0 || report.cache_budget.planned + output + kSpare <= report.free_bytes;
+  if (update_backend && last_factor && cache.order == 1 && !cache.residual &&
+      alias_memory.empty() && room) {
+    FO_ASSIGN_OR_RETURN(next_factor, backend.allocate(output));
+  }
   const size_t bytes = strategy->scratch_bytes(q);
   if (bytes == 0) return ok_status();
   FO_ASSIGN_OR_RETURN(scratch, backend.allocate(bytes));
@@ -242,7 +249,7 @@ void Engine::Impl::update_ledger() {
   for (const auto& b : alias_memory) l.residuals += b ? b->bytes() : 0;
   l.scratch = exec.workspace_bytes + skip.scratch_bytes();
   for (const auto* b : {&scratch, &work_memory, &sums_memory, &all_cached_memory,
-                        &all_cached_plan_memory, &starts_memory}) {
+                        &all_cached_plan_memory, &starts_memory, &next_factor}) {
     if (*b) l.scratch += (*b)->bytes();
   }
   if (last_factor) l.features += last_factor->bytes();
@@ -264,7 +271,10 @@ Status Engine::Impl::decide_degrading() {
     s.drop_attention_state();
   }
   const auto forecasts = [](const LayerState& s) { return s.features.allocated(); };
-  if (std::none_of(states.begin(), states.end(), forecasts)) last_factor.reset();
+  if (std::none_of(states.begin(), states.end(), forecasts)) {
+    last_factor.reset();
+    next_factor.reset();
+  }
   update_ledger();
   return ok_status();
 }

@@ -2,6 +2,7 @@
 #include "core/feature_cache.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace flashomni {
 
@@ -59,6 +60,25 @@ Status TaylorSite::refresh(Backend& backend, const Exec& exec, const TensorView&
   count_ = count;
   last_step_ = step;
   return ok_status();
+}
+
+Status TaylorSite::exchange(UpdateBackend& backend, const Exec& exec,
+                            std::unique_ptr<Buffer>& fresh, const SymbolsView& symbols, int step) {
+  TaylorSlopeParams p{.previous = factors_[0], .slope = factors_[1], .symbols = symbols};
+  std::swap(buffers_[0], fresh);
+  factors_[0].data = buffers_[0]->data();
+  if (count_ > 0 && capacity_ > 1) {
+    p.fresh = factors_[0];
+    p.inv_distance = 1.f / static_cast<float>(step - last_step_);
+    FO_RETURN_IF_ERROR(backend.taylor_slope(exec, p));
+  }
+  note_written(step);
+  return ok_status();
+}
+
+void TaylorSite::note_written(int step) {
+  count_ = std::min(count_ + 1, capacity_);
+  last_step_ = step;
 }
 
 void TaylorSite::coefficients(int step, float* out) const {

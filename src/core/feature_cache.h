@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/update_backend.h"
 #include "flashomni/backend.h"
 
 namespace flashomni {
@@ -31,6 +32,13 @@ class TaylorSite {
 
   // Takes the fresh feature of step `step`; the order available grows by one per refresh.
   Status refresh(Backend& backend, const Exec& exec, const TensorView& feature, int step);
+  // The same without a copy, of a site of order 1 at most whose slopes are read only where
+  // `symbols` cache. `fresh` holds the feature and becomes factor 0, whose memory it is given in
+  // exchange.
+  Status exchange(UpdateBackend& backend, const Exec& exec, std::unique_ptr<Buffer>& fresh,
+                  const SymbolsView& symbols, int step);
+  // Of a site of order 0: the feature of step `step` was written to factor(0) itself.
+  void note_written(int step);
   // Coefficients x^m / m! of a forecast to `step`, m < count().
   void coefficients(int step, float* out) const;
 

@@ -4,17 +4,20 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "core/update_backend.h"
 #include "flashomni/backend.h"
 
 namespace flashomni {
 
-class ForwardingBackend : public Backend {
+class ForwardingBackend : public Backend, public UpdateBackend {
  public:
   // `inner` must outlive this.
-  explicit ForwardingBackend(Backend& inner) : inner_(inner) {}
+  explicit ForwardingBackend(Backend& inner)
+      : inner_(inner), inner_update_(dynamic_cast<UpdateBackend*>(&inner)) {}
 
   BackendInfo info() const override { return inner_.info(); }
   DType activation_dtype() const override { return inner_.activation_dtype(); }
@@ -61,8 +64,26 @@ class ForwardingBackend : public Backend {
   Status supports(const GemmOUpdateParams& p) const override { return inner_.supports(p); }
   size_t plan_bytes(const SymbolGeometry& g) const override { return inner_.plan_bytes(g); }
 
+  bool offers_update_work() const override {
+    return inner_update_ && inner_update_->offers_update_work();
+  }
+  // REQUIRES of these: offers_update_work().
+  Status plan_projections(const Exec& e, const PlanParams& p) override {
+    return inner_update_->plan_projections(e, p);
+  }
+  Status plan_all(const Exec& e, std::span<const PlanParams> p) override {
+    return inner_update_->plan_all(e, p);
+  }
+  Status count_all(const Exec& e, std::span<const CountSymbolsParams> p) override {
+    return inner_update_->count_all(e, p);
+  }
+  Status taylor_slope(const Exec& e, const TaylorSlopeParams& p) override {
+    return inner_update_->taylor_slope(e, p);
+  }
+
  protected:
-  Backend& inner_;  // NOLINT: for the wrappers' operations
+  Backend& inner_;               // NOLINT: for the wrappers' operations
+  UpdateBackend* inner_update_;  // NOLINT: null where it has none
 };
 
 }  // namespace flashomni

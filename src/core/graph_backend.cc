@@ -206,4 +206,21 @@ Status GraphBackend::measure_change(const Exec& e, const MeasureChangeParams& p)
   return run_now(e, op_name(p), &Backend::measure_change, p);
 }
 
+Status GraphBackend::plan_projections(const Exec& e, const PlanParams& p) {
+  FO_RETURN_IF_ERROR(stop_holding("graphs do not hold plans"));
+  return ForwardingBackend::plan_projections(e, p);
+}
+Status GraphBackend::plan_all(const Exec& e, std::span<const PlanParams> p) {
+  FO_RETURN_IF_ERROR(stop_holding("graphs do not hold plans"));
+  return ForwardingBackend::plan_all(e, p);
+}
+Status GraphBackend::count_all(const Exec& e, std::span<const CountSymbolsParams> p) {
+  FO_RETURN_IF_ERROR(stop_holding("graphs do not hold counts"));
+  return ForwardingBackend::count_all(e, p);
+}
+Status GraphBackend::taylor_slope(const Exec& e, const TaylorSlopeParams& p) {
+  FO_RETURN_IF_ERROR(stop_holding("graphs do not hold slopes"));
+  return ForwardingBackend::taylor_slope(e, p);
+}
+
 }  // namespace flashomni

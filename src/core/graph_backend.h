@@ -12,6 +12,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,6 +67,10 @@ class GraphBackend : public ForwardingBackend {
   Status select_pattern(const Exec& e, const SelectPatternParams& p) override;
   Status keep_columns(const Exec& e, const KeepColumnsParams& p) override;
   Status measure_change(const Exec& e, const MeasureChangeParams& p) override;
+  Status plan_projections(const Exec& e, const PlanParams& p) override;
+  Status plan_all(const Exec& e, std::span<const PlanParams> p) override;
+  Status count_all(const Exec& e, std::span<const CountSymbolsParams> p) override;
+  Status taylor_slope(const Exec& e, const TaylorSlopeParams& p) override;
 
  private:
   // A run of this many different batches has none that repeat.

@@ -5,6 +5,7 @@
 // dense selves, since they cost something else.
 #pragma once
 
+#include "core/update_backend.h"
 #include "flashomni/ops.h"
 #include "flashomni/selection_ops.h"
 
@@ -31,6 +32,8 @@ inline const char* op_name(const SelectKvBlocksParams&) { return "select_kv_bloc
 inline const char* op_name(const CountSymbolsParams&) { return "count_symbols"; }
 inline const char* op_name(const PlanParams&) { return "plan"; }
 inline const char* op_name(const TaylorUpdateParams&) { return "taylor_update"; }
+// A taylor_update of what is read of it.
+inline const char* op_name(const TaylorSlopeParams&) { return "taylor_update"; }
 inline const char* op_name(const TaylorForecastParams&) { return "taylor_forecast"; }
 inline const char* op_name(const ActivationParams&) { return "activation"; }
 inline const char* op_name(const CombineParams&) { return "combine"; }

@@ -158,4 +158,18 @@ Status ProfilingBackend::measure_change(const Exec& e, const MeasureChangeParams
   return timed(e, op_name(p), 0, [&] { return inner_.measure_change(e, p); });
 }
 
+Status ProfilingBackend::plan_projections(const Exec& e, const PlanParams& p) {
+  return timed(e, op_name(p), 0, [&] { return ForwardingBackend::plan_projections(e, p); });
+}
+Status ProfilingBackend::plan_all(const Exec& e, std::span<const PlanParams> p) {
+  return timed(e, op_name(PlanParams{}), 0, [&] { return ForwardingBackend::plan_all(e, p); });
+}
+Status ProfilingBackend::count_all(const Exec& e, std::span<const CountSymbolsParams> p) {
+  return timed(e, op_name(CountSymbolsParams{}), 0,
+               [&] { return ForwardingBackend::count_all(e, p); });
+}
+Status ProfilingBackend::taylor_slope(const Exec& e, const TaylorSlopeParams& p) {
+  return timed(e, op_name(p), 0, [&] { return ForwardingBackend::taylor_slope(e, p); });
+}
+
 }  // namespace flashomni

@@ -5,6 +5,7 @@
 // CPU does anyway; on a GPU that makes steps slower and is for profiling only.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,10 @@ class ProfilingBackend : public ForwardingBackend {
   Status select_pattern(const Exec& e, const SelectPatternParams& p) override;
   Status keep_columns(const Exec& e, const KeepColumnsParams& p) override;
   Status measure_change(const Exec& e, const MeasureChangeParams& p) override;
+  Status plan_projections(const Exec& e, const PlanParams& p) override;
+  Status plan_all(const Exec& e, std::span<const PlanParams> p) override;
+  Status count_all(const Exec& e, std::span<const CountSymbolsParams> p) override;
+  Status taylor_slope(const Exec& e, const TaylorSlopeParams& p) override;
 
  private:
   template <class F>

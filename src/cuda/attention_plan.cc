@@ -243,9 +243,10 @@ AttentionPlanLayout::AttentionPlanLayout(const SymbolGeometry& geometry, int gri
   flags = align_part(work + sizeof(AttentionWork) * (tiles + 2 * ctas));
   scratch = align_part(flags + sizeof(int32_t) * 2 * ctas);
   // See AttentionPlanScratch beside the kernels.
-  size_t scratch_bytes = sizeof(int64_t) * (tiles + 1);             // start
-  scratch_bytes += sizeof(int32_t) * 2 * tiles;                     // tile rows
-  scratch_bytes += sizeof(int32_t) * (3 * tiles + kMaxPlanGroups);  // counts, costs, CTAs
+  size_t scratch_bytes = sizeof(int64_t) * (tiles + 1);  // start
+  scratch_bytes += sizeof(int32_t) * 2 * tiles;          // tile rows
+  // Counts, blocks, places, groups.
+  scratch_bytes += sizeof(int32_t) * (3 * tiles + ctas + kMaxPlanGroups);
   if (shape.pairs) scratch_bytes += sizeof(int32_t) * (rows + static_cast<size_t>(shape.heads));
   bytes = align_part(scratch + scratch_bytes);
 }

@@ -11,11 +11,14 @@
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/graph_backend.h"
 #include "core/op_names.h"
+#include "core/update_backend.h"
 #include "cuda/attention.h"
 #include "cuda/attention_plan.h"
 #include "cuda/checks.h"
@@ -29,6 +32,7 @@
 #include "cuda/graph.h"
 #include "cuda/kernels/elementwise/elementwise.h"
 #include "cuda/kernels/plan/attention_plan.h"
+#include "cuda/kernels/plan/gemm_plan.h"
 #include "cuda/kernels/symbols/pooling.h"
 #include "cuda/kernels/symbols/scores.h"
 #include "cuda/kernels/symbols/select.h"
@@ -95,7 +99,20 @@ std::optional<GemmOParams> gated_product(const LinearParams& p) {
   return o;
 }
 
-class CudaBackend final : public Backend {
+// Calls f for every run of neighbours whose symbols are of one geometry.
+template <class Job, class F>
+Status for_each_geometry(std::span<const Job> jobs, const F& f) {
+  while (!jobs.empty()) {
+    const SymbolGeometry& g = jobs[0].symbols.geometry;
+    size_t n = 1;
+    while (n < jobs.size() && jobs[n].symbols.geometry == g) ++n;
+    FO_RETURN_IF_ERROR(f(jobs.first(n)));
+    jobs = jobs.subspan(n);
+  }
+  return ok_status();
+}
+
+class CudaBackend final : public Backend, public UpdateBackend {
  public:
   CudaBackend(DeviceInfo device, KernelPath path, std::unique_ptr<DenseLinear> linear,
               std::unique_ptr<PendingCounts> counts, std::unique_ptr<PendingSums> sums)
@@ -357,15 +374,24 @@ class CudaBackend final : public Backend {
     return cuda::keep_columns(stream_of(exec), p);
   }
   Status count_symbols(const Exec& exec, const CountSymbolsParams& p) override {
-    const ProfilerRange range(op_name(p));
+    return count_all(exec, {&p, 1});
+  }
+  Status count_all(const Exec& exec, std::span<const CountSymbolsParams> all) override {
+    const ProfilerRange range(op_name(CountSymbolsParams{}));
     return guarded([&]() -> Status {
-      FO_RETURN_IF_ERROR(check_count_symbols(p));
-      const SymbolGeometry& g = p.symbols.geometry;
-      SymbolCounts totals;
-      totals.rows = int64_t{g.batch} * g.heads * g.num_q_blocks();
-      totals.pairs = totals.rows * g.num_kv_blocks();
-      FO_ASSIGN_OR_RETURN(SymbolCountParts * parts, counts_->add(stream_of(exec), totals, p.out));
-      return cuda::count_symbols(stream_of(exec), p.symbols, parts);
+      count_jobs_.clear();
+      for (const CountSymbolsParams& p : all) {
+        FO_RETURN_IF_ERROR(check_count_symbols(p));
+        const SymbolGeometry& g = p.symbols.geometry;
+        SymbolCounts totals;
+        totals.rows = int64_t{g.batch} * g.heads * g.num_q_blocks();
+        totals.pairs = totals.rows * g.num_kv_blocks();
+        FO_ASSIGN_OR_RETURN(SymbolCountParts * parts, counts_->add(stream_of(exec), totals, p.out));
+        count_jobs_.push_back({p.symbols, parts});
+      }
+      return for_each_geometry(std::span<const SymbolCountJob>(count_jobs_), [&](const auto& some) {
+        return cuda::count_symbols(stream_of(exec), some);
+      });
     });
   }
 
@@ -385,23 +411,35 @@ class CudaBackend final : public Backend {
     if (geometry.ragged()) return attention_bytes(geometry);
     return attention_bytes(geometry) + GemmPlanLayout(geometry).bytes;
   }
-  Status plan(const Exec& exec, const PlanParams& p) override {
+  Status plan(const Exec& exec, const PlanParams& p) override { return plan_all(exec, {&p, 1}); }
+  Status plan_all(const Exec& exec, std::span<const PlanParams> all) override {
+    const ProfilerRange range(op_name(PlanParams{}));
+    return guarded([&]() -> Status {
+      plan_jobs_.clear();
+      for (const PlanParams& p : all) {
+        FO_RETURN_IF_ERROR(check_whole_plan(p));
+        plan_jobs_.push_back({p.symbols, p.plan.data, gemm_section(p.symbols, p.plan)});
+      }
+      return for_each_geometry(std::span<const PlanJob>(plan_jobs_),
+                               [&](const auto& some) { return plan_some(exec, some); });
+    });
+  }
+  Status plan_projections(const Exec& exec, const PlanParams& p) override {
     const ProfilerRange range(op_name(p));
-    if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
-    FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
-    FO_RETURN_IF_ERROR(check_plan(p, plan_bytes(p.symbols.geometry)));
-    if (p.symbols.geometry.ragged()) {
-      return build_attention_plan(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim,
-                                  p.plan.data);
-    }
-    return build_plans(stream_of(exec), p.symbols, plan_grid_, kPlanHeadDim, p.plan.data,
-                       gemm_section(p.symbols, p.plan));
+    FO_RETURN_IF_ERROR(check_whole_plan(p));
+    if (p.symbols.geometry.ragged()) return ok_status();  // projections take no ragged blocks
+    return build_gemm_plan(stream_of(exec), p.symbols, gemm_section(p.symbols, p.plan));
   }
 
   Status taylor_update(const Exec& exec, const TaylorUpdateParams& p) override {
     const ProfilerRange range(op_name(p));
     FO_RETURN_IF_ERROR(check_taylor_update(p));
     return cuda::taylor_update(stream_of(exec), p);
+  }
+  Status taylor_slope(const Exec& exec, const TaylorSlopeParams& p) override {
+    const ProfilerRange range(op_name(p));
+    FO_RETURN_IF_ERROR(check_taylor_slope(p));
+    return cuda::taylor_slope(stream_of(exec), p);
   }
   Status taylor_forecast(const Exec& exec, const TaylorForecastParams& p) override {
     const ProfilerRange range(op_name(p));
@@ -428,6 +466,22 @@ class CudaBackend final : public Backend {
   size_t attention_bytes(const SymbolGeometry& geometry) const {
     return AttentionPlanLayout(geometry, plan_grid_).bytes;
   }
+  Status check_whole_plan(const PlanParams& p) const {
+    if (!p.symbols) return wanted("symbols", "missing", "both S_c and S_s");
+    FO_RETURN_IF_ERROR(check_attention_plan(p.symbols.geometry, plan_grid_));
+    return check_plan(p, plan_bytes(p.symbols.geometry));
+  }
+  // Plans of one geometry.
+  Status plan_some(const Exec& exec, std::span<const PlanJob> jobs) const {
+    if (!jobs[0].symbols.geometry.ragged()) {
+      return build_plans(stream_of(exec), jobs, plan_grid_, kPlanHeadDim);
+    }
+    for (const PlanJob& job : jobs) {
+      FO_RETURN_IF_ERROR(build_attention_plan(stream_of(exec), job.symbols, plan_grid_,
+                                              kPlanHeadDim, job.section));
+    }
+    return ok_status();
+  }
   void* gemm_section(const SymbolsView& symbols, const PlanView& plan) const {
     if (!symbols) return nullptr;
     return static_cast<char*>(plan.data) + attention_bytes(symbols.geometry);
@@ -444,6 +498,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DenseLinear> linear_;
   std::unique_ptr<PendingCounts> counts_;
   std::unique_ptr<PendingSums> sums_;
+  // Of the call at work, so that one that follows allocates nothing.
+  std::vector<PlanJob> plan_jobs_;
+  std::vector<SymbolCountJob> count_jobs_;
   EventPool events_;
   ProfilerScope scope_;
   GraphRecorder graphs_;

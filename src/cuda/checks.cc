@@ -16,6 +16,7 @@ using Shape = std::initializer_list<int64_t>;
 
 // Most CTAs of a launch in one dimension.
 constexpr int64_t kMaxGrid = 0x7fffffff;
+constexpr int64_t kMaxGridYZ = 0xffff;
 // In the other two.
 constexpr int64_t kMaxSideGrid = 65535;
 constexpr size_t kPlanAlignment = 16;
@@ -245,6 +246,32 @@ Status check_taylor_update(const TaylorUpdateParams& p) {
     FO_RETURN_IF_ERROR(check_float(name.c_str(), p.factors[i], shape_of(p.feature)));
   }
   return ok_status();
+}
+
+Status check_taylor_slope(const TaylorSlopeParams& p) {
+  FO_RETURN_IF_ERROR(check_rank("slope", p.slope, 4));
+  FO_RETURN_IF_ERROR(check_any_float("slope", p.slope));
+  const TensorView& like = p.slope;
+  const std::pair<const char*, const TensorView*> all[] = {
+      {"fresh", &p.fresh}, {"previous", &p.previous}, {"slope", &like}};
+  for (const auto& [name, v] : all) {
+    FO_RETURN_IF_ERROR(check_shape(name, *v, shape_of(like)));
+    if (v->dtype == like.dtype && v->is_contiguous()) continue;
+    return wanted(name, v->to_string(), std::string("contiguous ") + dtype_name(like.dtype));
+  }
+  if (!p.symbols.c) return wanted("symbols", "missing", "S_c");
+  const SymbolGeometry& g = p.symbols.geometry;
+  FO_RETURN_IF_ERROR(g.validate());
+  if (g.ragged()) return unsupported("taylor_slope takes no ragged blocks");
+  FO_RETURN_IF_ERROR(check_at_most("batch", g.batch, kMaxGridYZ));
+  FO_RETURN_IF_ERROR(check_at_most("number of query blocks", g.num_q_blocks(), kMaxGridYZ));
+  if (g.batch == like.size(0) && g.q_tokens == like.size(1) && g.heads == like.size(2)) {
+    return ok_status();
+  }
+  return wanted("symbols",
+                std::to_string(g.batch) + " x " + std::to_string(g.q_tokens) + " x " +
+                    std::to_string(g.heads),
+                "batch x tokens x heads of " + like.to_string());
 }
 
 Status check_taylor_forecast(const TaylorForecastParams& p) {

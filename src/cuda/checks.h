@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "core/update_backend.h"
 #include "flashomni/backend.h"
 
 namespace flashomni::cuda {
@@ -27,6 +28,7 @@ Status check_block_scores(const BlockScoresParams& params);
 Status check_select_cached_rows(const SelectCachedRowsParams& params);
 Status check_select_kv_blocks(const SelectKvBlocksParams& params);
 Status check_taylor_update(const TaylorUpdateParams& params);
+Status check_taylor_slope(const TaylorSlopeParams& params);
 Status check_taylor_forecast(const TaylorForecastParams& params);
 Status check_activation(const ActivationParams& params);
 Status check_combine(const CombineParams& params);

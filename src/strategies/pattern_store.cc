@@ -46,6 +46,11 @@ Status PatternStore::put(const BuildContext& c, int index, SymbolsView out) cons
   }
   const int64_t c_words = out.geometry.total_c_words(), s_words = out.geometry.total_s_words();
   auto* from = static_cast<uint64_t*>(memory_->data()) + (c_words + s_words) * index;
+  // Both sets of words lie together here, and in the engine too: one copy, which costs its launch.
+  if (out.s == out.c + c_words) {
+    return c.backend->copy(c.exec, {.src = words_view(from, c_words + s_words),
+                                    .dst = words_view(out.c, c_words + s_words)});
+  }
   FO_RETURN_IF_ERROR(c.backend->copy(
       c.exec, {.src = words_view(from, c_words), .dst = words_view(out.c, c_words)}));
   return c.backend->copy(

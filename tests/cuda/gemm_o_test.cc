@@ -3,6 +3,9 @@
 // GEMM-O of the CUDA backend, dispatch and update form, against the oracle.
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <vector>
+
 #include "tests/cuda/cuda_backend.h"
 #include "tests/testkit/gemm_o_case.h"
 
@@ -115,6 +118,91 @@ TEST_P(CudaGemmO, AllCachedIsThePlaneBitForBit) {
           const size_t from =
               (static_cast<size_t>(b) * c.geometry.q_tokens + c.token_offset + r) * c.width + n;
           ASSERT_EQ(outcome.out.values[at], data.planes[0][from]) << b << "," << r << "," << n;
+        }
+      }
+    }
+  }
+}
+
+// bf16 numbers in [-1, 1] in device memory, or NaN.
+struct ManyNumbers {
+  std::unique_ptr<Buffer> memory;
+  TensorView view;
+
+  ManyNumbers(Backend& backend, std::initializer_list<int64_t> shape, Rng* rng = nullptr) {
+    view = TensorView::contiguous(nullptr, DType::kBF16, shape);
+    std::vector<uint16_t> bits(static_cast<size_t>(view.numel()), 0xffff);
+    for (uint16_t& b : bits) {
+      if (rng) b = static_cast<uint16_t>(0x3d00 + rng->below(0x280) + 0x8000 * rng->below(2));
+    }
+    memory = std::move(*backend.allocate(view.bytes()));
+    view.data = memory->data();
+    EXPECT_TRUE(backend.upload({}, view.data, bits.data(), view.bytes()).ok());
+  }
+  std::vector<uint16_t> read(Backend& backend) const {
+    std::vector<uint16_t> bits(static_cast<size_t>(view.numel()));
+    EXPECT_TRUE(backend.download({}, bits.data(), view.data, view.bytes()).ok());
+    return bits;
+  }
+};
+
+// More tiles than CTAs, of few planes and of many: how tiles are dealt shows in no result. A plane
+// is the lowest plane of a call of its own.
+TEST_P(CudaGemmO, ManyTilesOfSeveralPlanesAreThoseOfOnePlaneEach) {
+  Backend& gpu = backend();
+  Rng rng(624000);
+  for (const int tokens : {600, 2100, 3300, 4608}) {
+    for (const int width : {768, 2048}) {
+      SCOPED_TRACE(std::to_string(tokens) + " x " + std::to_string(width));
+      const int heads = 3, mlp_features = tokens == 2100 ? 0 : 640;
+      SymbolGeometry g{.batch = 1, .heads = heads, .q_tokens = tokens, .kv_tokens = tokens};
+      g.block_q = g.block_kv = tokens == 2100 ? 64 : 128;
+      GuardedSymbols symbols(gpu, make_symbols(g, Pattern::kBoth, rng));
+      const PlanView plan = symbols.make_plan();
+      const ManyNumbers weight(gpu, {width, heads * 128 + mlp_features}, &rng);
+      const auto packed = gpu.pack_weight({.weight = weight.view});
+      ASSERT_TRUE(packed.ok()) << packed.status().to_string();
+      const int offset = tokens == 600 ? 0 : 256;  // of the part that is projected
+      const ManyNumbers mlp(gpu, {1, tokens - offset, std::max(8, mlp_features)}, &rng);
+      std::vector<ManyNumbers> factors;
+      for (int m = 0; m < 3; ++m)
+        factors.emplace_back(gpu, std::initializer_list<int64_t>{1, tokens, heads, 128}, &rng);
+      const auto update = [&](int first, int count, const std::vector<ManyNumbers>& to) {
+        const ManyNumbers out(gpu, {1, tokens - offset, width});
+        GemmOUpdateParams u;
+        u.base = {.weight = packed->get(), .token_offset = offset, .rows = tokens - offset};
+        if (mlp_features > 0) u.base.mlp = mlp.view;
+        u.base.out = out.view;
+        u.base.symbols = symbols.view();
+        u.base.plan = plan;
+        u.base.num_planes = count;
+        for (int m = 0; m < count; ++m) {
+          u.base.planes[m] = to[size_t(m)].view;
+          u.factors[m] = factors[size_t(first + m)].view;
+        }
+        const Status done = gpu.gemm_o_update({}, u);
+        EXPECT_TRUE(done.ok()) << done.to_string();
+        return out.read(gpu);
+      };
+      const auto make_planes = [&] {
+        std::vector<ManyNumbers> made;
+        for (int m = 0; m < 3; ++m)
+          made.emplace_back(gpu, std::initializer_list<int64_t>{1, tokens, width});
+        return made;
+      };
+      std::vector<std::vector<uint16_t>> own;
+      std::vector<uint16_t> result;
+      for (int m = 0; m < 3; ++m) {
+        const auto to = make_planes();
+        const auto out = update(m, 1, to);
+        if (m == 0) result = out;
+        own.push_back(to[0].read(gpu));
+      }
+      for (const int count : {2, 3}) {
+        const auto to = make_planes();
+        EXPECT_TRUE(update(0, count, to) == result) << count;
+        for (int m = 0; m < count; ++m) {
+          EXPECT_TRUE(to[size_t(m)].read(gpu) == own[size_t(m)]) << count << " planes, " << m;
         }
       }
     }

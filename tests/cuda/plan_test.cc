@@ -3,9 +3,11 @@
 // The attention lists that the device builds are those of the host builder, entry by entry.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
+#include "core/update_backend.h"
 #include "cuda/kernels/plan/attention_plan.h"
 #include "tests/cuda/cuda_backend.h"
 #include "tests/cuda_host/skewed_symbols.h"
@@ -180,6 +182,57 @@ TEST_F(CudaPlan, TheBackendPutsTheAttentionPartFirst) {
   EXPECT_EQ(header.num_rows, symbols.counts().active_rows);
   EXPECT_EQ(header.total_blocks, symbols.counts().active_pairs);
   EXPECT_EQ(on_device.damage(), "");
+}
+
+// More than one launch takes, and more than one geometry.
+TEST_F(CudaPlan, ManyAtOnceAreThePlansOneByOne) {
+  auto* together = dynamic_cast<UpdateBackend*>(&backend());
+  ASSERT_TRUE(together && together->offers_update_work());
+  Rng rng(702000);
+  std::vector<GuardedSymbols> symbols;
+  std::vector<GuardBuffer> one_by_one, at_once, early;
+  std::vector<PlanParams> plans;
+  std::vector<CountSymbolsParams> counted;
+  std::vector<SymbolCounts> wanted, seen(150);
+  for (int i = 0; i < 150; ++i) {
+    SymbolGeometry g{.batch = 1, .heads = 5, .q_tokens = 1300, .kv_tokens = 1300};
+    g.block_q = i < 100 ? 128 : 64;
+    g.block_kv = i < 110 ? 128 : 64;
+    const SparseSymbols made = make_symbols(g, kPatterns[i % std::size(kPatterns)], rng);
+    wanted.push_back(made.counts());
+    symbols.emplace_back(backend(), made);
+    const size_t bytes = backend().plan_bytes(g);
+    for (auto* plan : {&one_by_one, &at_once, &early}) {
+      plan->emplace_back(backend(), bytes);
+      plan->back().write(std::vector<uint8_t>(bytes, 0).data());
+    }
+    plans.push_back({symbols.back().view(), {at_once.back().data(), bytes}});
+    counted.push_back({symbols.back().view(), &seen[size_t(i)]});
+    ASSERT_TRUE(
+        backend().plan({}, {symbols.back().view(), {one_by_one.back().data(), bytes}}).ok());
+    ASSERT_TRUE(
+        together->plan_projections({}, {symbols.back().view(), {early.back().data(), bytes}}).ok());
+  }
+  ASSERT_TRUE(together->plan_all({}, plans).ok());
+  ASSERT_TRUE(together->count_all({}, counted).ok());
+  ASSERT_TRUE(backend().synchronize({}).ok());
+  for (size_t i = 0; i < plans.size(); ++i) {
+    SCOPED_TRACE(i);
+    const std::vector<uint8_t> whole = one_by_one[i].read();
+    EXPECT_TRUE(at_once[i].read() == whole);
+    // The attention part comes first.
+    const std::vector<uint8_t> part = early[i].read();
+    const auto end = std::find_if(part.begin(), part.end(), [](uint8_t b) { return b != 0; });
+    const auto begin = end - part.begin();
+    EXPECT_TRUE(std::equal(end, part.end(), whole.begin() + begin));
+    EXPECT_EQ(at_once[i].damage() + early[i].damage() + symbols[i].damage(), "");
+    EXPECT_EQ(seen[i].rows, wanted[i].rows);
+    EXPECT_EQ(seen[i].pairs, wanted[i].pairs);
+    EXPECT_EQ(seen[i].active_rows, wanted[i].active_rows);
+    EXPECT_EQ(seen[i].active_pairs, wanted[i].active_pairs);
+  }
+  EXPECT_TRUE(together->plan_all({}, {}).ok());
+  EXPECT_TRUE(together->count_all({}, {}).ok());
 }
 
 }  // namespace

@@ -7,10 +7,13 @@
 
 #include <cmath>
 
+#include "core/update_backend.h"
 #include "reference/linear.h"
 #include "tests/cuda/cuda_backend.h"
 #include "tests/testkit/cases.h"
 #include "tests/testkit/compare.h"
+#include "tests/testkit/generate.h"
+#include "tests/testkit/guarded_symbols.h"
 #include "tests/testkit/tolerances.h"
 
 namespace flashomni::testkit {
@@ -73,6 +76,60 @@ TEST_F(CudaTaylor, UpdateMatchesTheOracle) {
         EXPECT_TRUE(compare(factors[m].read(), expected)) << "factor " << m;
       }
     }
+  }
+}
+
+// Where the symbols cache: the bits of taylor_update. Elsewhere nothing is touched.
+TEST_F(CudaTaylor, SlopesOfCachedTilesAreThoseOfTheUpdate) {
+  auto* slopes = dynamic_cast<UpdateBackend*>(&backend());
+  ASSERT_TRUE(slopes && slopes->offers_update_work());
+  for (uint64_t seed = 431000; seed < 431030; ++seed) {
+    Rng rng(seed);
+    const DType dtype = kFloatTypes[seed % 3];
+    SymbolGeometry g{.batch = rng.range(1, 2), .heads = rng.range(1, 5)};
+    g.q_tokens = g.kv_tokens = rng.range(1, 900);
+    g.block_q = rng.coin(0.5) ? 64 : 128;
+    const int64_t d = pick<int>(rng, {64, 128, 96, 20, 7});
+    const std::vector<int64_t> shape = {g.batch, g.q_tokens, g.heads, d};
+    // An address that vectors cannot be read from, too.
+    const Placement placement{.offset = rng.coin(0.3) ? 1 : 0};
+    const SparseSymbols symbols = make_symbols(g, Pattern::kBoth, rng);
+    SCOPED_TRACE(case_text("taylor_slope", seed, shape, placement, dtype_name(dtype)));
+    Backend& gpu = backend();
+    const GuardedSymbols on_device(gpu, symbols);
+    const std::vector<double> fresh = rounded_to(dtype, outlier_values(rng, count(shape)));
+    const std::vector<double> old = rounded_to(dtype, outlier_values(rng, count(shape)));
+    const GuardTensor feature(gpu, dtype, shape, fresh, placement);
+    const GuardTensor previous(gpu, dtype, shape, old, placement);
+    const GuardTensor slope(gpu, dtype, shape, placement);
+    const GuardTensor value(gpu, dtype, shape, old, placement);
+    const GuardTensor whole(gpu, dtype, shape, placement);
+    const float inverse = 1.f / static_cast<float>(rng.range(1, 7));
+    ASSERT_TRUE(slopes
+                    ->taylor_slope({}, {.fresh = feature.view(),
+                                        .previous = previous.view(),
+                                        .slope = slope.view(),
+                                        .inv_distance = inverse,
+                                        .symbols = on_device.view()})
+                    .ok());
+    TaylorUpdateParams update{.feature = feature.view(), .count = 2, .inv_distance = inverse};
+    update.factors[0] = value.view();
+    update.factors[1] = whole.view();
+    ASSERT_TRUE(gpu.taylor_update({}, update).ok());
+    const std::vector<double> seen = slope.read().values, truth = whole.read().values;
+    size_t at = 0, wrong = 0;
+    for (int b = 0; b < g.batch; ++b) {
+      for (int n = 0; n < g.q_tokens; ++n) {
+        for (int h = 0; h < g.heads; ++h) {
+          for (int64_t k = 0; k < d; ++k, ++at) {
+            const bool active = symbols.c(b, h, n / g.block_q);
+            wrong += active ? !std::isnan(seen[at]) : seen[at] != truth[at];
+          }
+        }
+      }
+    }
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_EQ(slope.damage() + feature.damage() + previous.damage(), "");
   }
 }
 

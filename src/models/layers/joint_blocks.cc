@@ -85,14 +85,15 @@ Status JointTransformer::double_block(Engine& engine, int index) {
     FO_RETURN_IF_ERROR(attention_inputs(engine, layer, rows(norm_, half.tokens), a.q, a.k, a.v,
                                         a.norm_q, a.norm_k, half.tokens.begin));
   }
-  FO_RETURN_IF_ERROR(engine.attention(layer, {.q = q_, .k = k_, .v = v_, .out = attn_}));
+  const TensorView attn = engine.attention_out(layer, attn_);
+  FO_RETURN_IF_ERROR(engine.attention(layer, {.q = q_, .k = k_, .v = v_, .out = attn}));
 
   const bool store = engine.wants_modules(layer);
   for (const Half& half : halves) {
     const TensorView x = rows(x_, half.tokens);
     const TensorView kept = store ? rows(module_out_, half.tokens) : TensorView{};
 
-    GemmOParams o{.attn = attn_, .weight = half.w.attention.out.get()};
+    GemmOParams o{.attn = attn, .weight = half.w.attention.out.get()};
     o.token_offset = half.tokens.begin;
     o.rows = half.tokens.size();
     o.out = kept;
@@ -130,13 +131,14 @@ Status JointTransformer::single_block(Engine& engine, int index) {
   FO_RETURN_IF_ERROR(backend_.norm_modulate(
       exec_, {.x = x_, .scale = chunk(kScale), .shift = chunk(kShift), .out = norm_}));
   FO_RETURN_IF_ERROR(attention_inputs(engine, layer, norm_, w.q, w.k, w.v, w.norm_q, w.norm_k, 0));
-  FO_RETURN_IF_ERROR(engine.attention(layer, {.q = q_, .k = k_, .v = v_, .out = attn_}));
+  const TensorView attn = engine.attention_out(layer, attn_);
+  FO_RETURN_IF_ERROR(engine.attention(layer, {.q = q_, .k = k_, .v = v_, .out = attn}));
   LinearParams mlp{.x = norm_, .weight = w.mlp.get(), .activation = Activation::kGeluTanh};
   mlp.out = mlp_;
   FO_RETURN_IF_ERROR(backend_.linear(exec_, mlp));
 
   const bool store = engine.wants_modules(layer);
-  GemmOParams o{.attn = attn_, .mlp = mlp_, .weight = w.out.get(), .rows = layout_.tokens()};
+  GemmOParams o{.attn = attn, .mlp = mlp_, .weight = w.out.get(), .rows = layout_.tokens()};
   if (store) o.out = module_out_;
   o.residual = x_;
   o.gate = chunk(kGate);

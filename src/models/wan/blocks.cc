@@ -63,10 +63,11 @@ Status WanTransformer::self_attention(Engine& engine, int index) {
     FO_RETURN_IF_ERROR(normalize(q_, w.norm_q, rope_.table()));
     FO_RETURN_IF_ERROR(normalize(k_, w.norm_k, rope_.table()));
   }
-  FO_RETURN_IF_ERROR(engine.attention(index, {.q = q_, .k = k_, .v = v_, .out = attn_}));
+  const TensorView attn = engine.attention_out(index, attn_);
+  FO_RETURN_IF_ERROR(engine.attention(index, {.q = q_, .k = k_, .v = v_, .out = attn}));
 
   const bool store = engine.wants_modules(index);
-  GemmOParams o{.attn = attn_, .weight = w.out.get(), .rows = tokens_};
+  GemmOParams o{.attn = attn, .weight = w.out.get(), .rows = tokens_};
   if (store) o.out = module_out_;
   o.residual = x_;
   o.gate = chunk(kGate);

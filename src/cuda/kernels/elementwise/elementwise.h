@@ -7,6 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "core/update_backend.h"
 #include "flashomni/ops.h"
 #include "flashomni/status.h"
 
@@ -18,6 +19,7 @@ constexpr int64_t kMaxNormWidth = 16384;
 Status norm_modulate(cudaStream_t stream, const NormModulateParams& params);
 Status rms_norm(cudaStream_t stream, const RmsNormParams& params);
 Status taylor_update(cudaStream_t stream, const TaylorUpdateParams& params);
+Status taylor_slope(cudaStream_t stream, const TaylorSlopeParams& params);
 Status taylor_forecast(cudaStream_t stream, const TaylorForecastParams& params);
 Status activation(cudaStream_t stream, const ActivationParams& params);
 Status combine(cudaStream_t stream, const CombineParams& params);

@@ -6,6 +6,7 @@
 //         by comparing it with all others of the group: no atomics, no passes, a few microseconds;
 //   deal  one CTA deals the sorted tiles to the CTAs of the attention kernel and writes their
 //         lists; a second one may make the GEMM-O part meanwhile.
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -24,24 +25,56 @@ struct AttentionPlanScratch {
   int64_t* start;       // [tiles + 1] cost of the left-over tiles before each
   int2* tile_rows;      // [tiles] row0, row1
   int32_t* counts;      // [tiles] kv blocks
-  int32_t* costs;       // [tiles] of the n-th tile
-  int32_t* ctas;        // [tiles] who gets the n-th tile, of those dealt
+  int32_t* blocks;      // [tiles] kv blocks of the n-th tile of all
+  int32_t* places;      // [tiles + grid] of each round: which of its tiles a CTA gets
   int32_t* group_size;  // [kMaxPlanGroups] tiles of each group
   int32_t* row_order;   // [rows] pairs: query blocks of each head, most kv blocks first
   int32_t* head_size;   // [heads] pairs: active query blocks of each head
 
-  AttentionPlanScratch(const AttentionPlanShape& shape, int64_t rows, char* memory) {
+  AttentionPlanScratch(const AttentionPlanShape& shape, int64_t rows, int grid, char* memory) {
     const int64_t tiles = shape.tiles();
     start = reinterpret_cast<int64_t*>(memory);
     tile_rows = reinterpret_cast<int2*>(start + tiles + 1);
     counts = reinterpret_cast<int32_t*>(tile_rows + tiles);
-    costs = counts + tiles;
-    ctas = costs + tiles;
-    group_size = ctas + tiles;
+    blocks = counts + tiles;
+    places = blocks + tiles;
+    group_size = places + tiles + grid;
     row_order = group_size + kMaxPlanGroups;
     head_size = row_order + rows;
   }
+  __device__ void move_by(int64_t bytes);
 };
+
+// Plans that are made together: every kernel is given the addresses of the first one's parts, and
+// the n-th row of CTAs moves them to the n-th, which is laid out alike.
+struct PlanBatch {
+  struct Entry {
+    const uint64_t* c;
+    const uint64_t* s;
+    char* section;
+  };
+  Entry entries[kMaxPlanBatch];
+
+  __device__ int64_t distance(int n) const { return entries[n].section - entries[0].section; }
+};
+
+template <class T>
+__device__ __forceinline__ void move_by(T*& pointer, int64_t bytes) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  pointer = reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+}
+
+__device__ __forceinline__ void AttentionPlanScratch::move_by(int64_t bytes) {
+  const auto move = [bytes](auto*& pointer) { flashomni::cuda::move_by(pointer, bytes); };
+  move(start);
+  move(tile_rows);
+  move(counts);
+  move(blocks);
+  move(places);
+  move(group_size);
+  move(row_order);
+  move(head_size);
+}
 
 // The symbols on the device; null words: all ones.
 struct DeviceSymbols {
@@ -52,6 +85,10 @@ struct DeviceSymbols {
   int c_words;
   int s_words;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    c = batch.entries[n].c;
+    s = batch.entries[n].s;
+  }
   __device__ bool active(int head, int i) const {
     return !c || ((c[static_cast<int64_t>(head) * c_words + i / 64] >> (i % 64)) & 1);
   }
@@ -79,7 +116,7 @@ struct DeviceSymbols {
   }
 };
 
-// What rank_items sorts; all three offer size, count and emit.
+// What rank_items sorts; all three offer move_to, size, count and emit.
 
 // The query blocks of a head, to be paired.
 struct HeadRows {
@@ -87,6 +124,11 @@ struct HeadRows {
   int32_t* row_order;
   int32_t* head_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    symbols.move_to(batch, n);
+    move_by(row_order, batch.distance(n));
+    move_by(head_size, batch.distance(n));
+  }
   __device__ int size(int) const { return symbols.num_q; }
   __device__ int count(int head, int i) const { return symbols.count(head, i); }
   __device__ void emit(int head, int i, int rank, int) const {
@@ -103,6 +145,12 @@ struct GroupTiles {
   int32_t* counts;
   int32_t* group_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    symbols.move_to(batch, n);
+    move_by(tile_rows, batch.distance(n));
+    move_by(counts, batch.distance(n));
+    move_by(group_size, batch.distance(n));
+  }
   __device__ int first_head(int group) const { return group * heads_per_group; }
   __device__ int size(int group) const {
     return min(heads_per_group, heads - first_head(group)) * tiles_per_head;
@@ -130,6 +178,11 @@ struct GroupPairs : GroupTiles {
   const int32_t* row_order;
   const int32_t* head_size;
 
+  __device__ void move_to(const PlanBatch& batch, int n) {
+    GroupTiles::move_to(batch, n);
+    move_by(row_order, batch.distance(n));
+    move_by(head_size, batch.distance(n));
+  }
   // The query blocks of tile n; the first is -1 if there is no such tile.
   __device__ int2 blocks(int group, int n) const {
     const int head = first_head(group) + n / tiles_per_head;
@@ -160,11 +213,13 @@ __device__ __forceinline__ uint32_t rank_key(int count, int n) {
   return (static_cast<uint32_t>(count) << 16) | static_cast<uint32_t>(0xffff - n);
 }
 
-// Grid: (groups, items of a group / kRankThreads). Items with count 0 do not take part.
+// Grid: (groups, items of a group / kRankThreads, plans). Items with count 0 do not take part.
 template <class Items>
-__global__ __launch_bounds__(kRankThreads) void rank_items(Items items) {
+__global__ __launch_bounds__(kRankThreads) void rank_items(
+    Items items, const __grid_constant__ PlanBatch batch) {
   __shared__ __align__(16) uint32_t keys[kRankChunk];
   __shared__ int scratch[kBlockScratch];
+  items.move_to(batch, static_cast<int>(blockIdx.z));
   chain_release();
   chain_wait();
   const int group = blockIdx.x;
@@ -236,13 +291,21 @@ __device__ __forceinline__ int count_below(const int* keys, int own, int lane, i
     below[3] += static_cast<uint32_t>(key.w - own) >> 31;
   };
   if constexpr (kQuads > 0) {
-    int4 key[kQuads];
+    // A few loads at a time: with more, registers run short and what the turns need is computed
+    // anew in each of them.
+    constexpr int kAtOnce = 3;
+    static_assert(kQuads % kAtOnce == 0);
 #pragma unroll
-    for (int n = 0; n < kQuads; ++n) {
-      key[n] = *reinterpret_cast<const int4*>(keys + 4 * (kUsualLanes * n + lane));
+    for (int base = 0; base < kQuads; base += kAtOnce) {
+      int4 key[kAtOnce];
+#pragma unroll
+      for (int n = 0; n < kAtOnce; ++n) {
+        key[n] = *reinterpret_cast<const int4*>(keys + 4 * (kUsualLanes * (base + n) + lane));
+      }
+#pragma unroll
+      for (int n = 0; n < kAtOnce; ++n) add(key[n]);
+      asm volatile("" ::: "memory");
     }
-#pragma unroll
-    for (int n = 0; n < kQuads; ++n) add(key[n]);
   } else {
     for (int k = 4 * lane; k < padded; k += 4 * lanes) {
       add(*reinterpret_cast<const int4*>(keys + k));
@@ -251,9 +314,16 @@ __device__ __forceinline__ int count_below(const int* keys, int own, int lane, i
   return static_cast<int>(below[0] + below[1] + below[2] + below[3]);
 }
 
-// Tiles whose costs fit shared memory beside the rest on every GPU since sm_80.
+// Tiles that shared memory holds beside the rest on the GPUs with most of it since sm_80, and whose
+// costs add up in 32 bits.
 constexpr int kMaxSharedTiles = 7168;
-constexpr int kSharedTileBytes = sizeof(int64_t) + sizeof(int32_t) + sizeof(uint16_t);
+static_assert(int64_t{kMaxSharedTiles + kMaxPlanGrid} *
+                  (kMaxPlanBlocks * kCostPerStep + kCostPerTile) <=
+              0x7fffffff);
+constexpr int kSharedTileBytes = sizeof(int2) + 2 * sizeof(int32_t) + sizeof(uint16_t);
+constexpr int shared_bytes(int tiles, int grid) {
+  return tiles * kSharedTileBytes + int{sizeof(int32_t)} + grid * int{sizeof(uint16_t)};
+}
 
 struct DealParams {
   AttentionPlanScratch scratch;
@@ -263,10 +333,29 @@ struct DealParams {
   int32_t* flags;
   int groups;
   int64_t group_stride;  // places of a group in the arrays of tiles
+  int capacity;          // tiles at most
   int grid;
   int blocks_per_step;
   int heads_paired;   // heads whose head_size counts query blocks; 0: as many as tiles
   GemmPlanArgs gemm;  // for the second CTA, if there is one
+
+  __device__ DealParams at(const PlanBatch& batch, int n) const {
+    DealParams p = *this;
+    const int64_t distance = batch.distance(n);
+    p.scratch.move_by(distance);
+    move_by(p.header, distance);
+    move_by(p.offsets, distance);
+    move_by(p.work, distance);
+    move_by(p.flags, distance);
+    return p;
+  }
+  __device__ GemmPlanArgs gemm_at(const PlanBatch& batch, int n) const {
+    GemmPlanArgs args = gemm;
+    args.c = batch.entries[n].c;
+    move_by(args.heads, batch.distance(n));
+    move_by(args.order, batch.distance(n));
+    return args;
+  }
 };
 
 struct Cut {
@@ -299,56 +388,74 @@ __device__ __forceinline__ void write_work(int4* work, int64_t entry, int2 rows,
   work[2 * entry + 1] = make_int4(merge, 0, 0, 0);
 }
 
+template <class Cost>
 struct Totals {
-  int64_t cost, blocks;
+  Cost cost, blocks;
   int rows;
 };
 
-// Over the threads of the CTA, with a single barrier: every warp adds up what all warps have.
-__device__ Totals add_up(Totals own) {
-  __shared__ Totals parts[kDealThreads / kWarp];
-  own = {warp_reduce(own.cost, Add{}), warp_reduce(own.blocks, Add{}),
-         warp_reduce(own.rows, Add{})};
-  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = own;
-  __syncthreads();
-  const Totals part = parts[threadIdx.x % kWarp];
-  static_assert(kDealThreads / kWarp == kWarp);
-  return {warp_reduce(part.cost, Add{}), warp_reduce(part.blocks, Add{}),
-          warp_reduce(part.rows, Add{})};
+template <class T>
+__device__ __forceinline__ T warp_sum(T v) {
+  if constexpr (sizeof(T) == sizeof(int)) {
+    return __reduce_add_sync(kAllLanes, v);
+  } else {
+    return warp_reduce(v, Add{});
+  }
 }
 
-// kShared: costs, start and ctas are in shared memory.
+// Over the threads of the CTA, with a single barrier: every warp adds up what all warps have.
+template <class Cost>
+__device__ __forceinline__ Totals<Cost> add_up(Totals<Cost> own) {
+  __shared__ Totals<Cost> parts[kDealThreads / kWarp];
+  own = {warp_sum(own.cost), warp_sum(own.blocks), warp_sum(own.rows)};
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = own;
+  __syncthreads();
+  const Totals<Cost> part = parts[threadIdx.x % kWarp];
+  static_assert(kDealThreads / kWarp == kWarp);
+  return {warp_sum(part.cost), warp_sum(part.blocks), warp_sum(part.rows)};
+}
+
+// kShared: what is known of the tiles, in their order, is in shared memory. The one CTA has nobody
+// to hide its latencies behind and every instruction of its 32 warps counts: see the turns.
+// Grid: (CTAs of a plan, plans).
 template <bool kShared>
 __global__ __launch_bounds__(kDealThreads,
-                             1) void deal_tiles(const __grid_constant__ DealParams p) {
+                             1) void deal_tiles(const __grid_constant__ DealParams first,
+                                                const __grid_constant__ PlanBatch batch) {
   extern __shared__ __align__(16) char dynamic[];
   __shared__ int group_begin[kMaxPlanGroups];
   __shared__ __align__(8) Cut cuts[kMaxPlanGrid + 1];
   __shared__ int first_whole_entry[kMaxPlanGrid];
   __shared__ __align__(16) int keys[2][kMaxPlanGrid];
-  __shared__ int64_t base_load[2];
-  __shared__ int64_t wide_scratch[kBlockScratch];
+  __shared__ std::conditional_t<kShared, int32_t, int64_t> base_load[2];
+  __shared__ std::conditional_t<kShared, int32_t, int64_t> wide_scratch[kBlockScratch];
   __shared__ int scratch[kBlockScratch];
   chain_release();
   chain_wait();
   if (blockIdx.x == 1) {
     static_assert(sizeof(keys) >= sizeof(uint32_t) * kGemmPlanChunk);
-    make_gemm_plan(p.gemm, reinterpret_cast<uint32_t*>(&keys[0][0]));
+    make_gemm_plan(first.gemm_at(batch, static_cast<int>(blockIdx.y)),
+                   reinterpret_cast<uint32_t*>(&keys[0][0]));
     return;
   }
+  const DealParams p = first.at(batch, static_cast<int>(blockIdx.y));
   const int tid = threadIdx.x;
   const int grid = p.grid;
-  int64_t* start;
-  int32_t* costs;
-  std::conditional_t<kShared, uint16_t, int32_t>* ctas;  // who gets a tile
+  using Cost = std::conditional_t<kShared, int32_t, int64_t>;
+  using Place = std::conditional_t<kShared, uint16_t, int32_t>;
+  int2* tile_rows = nullptr;  // of the t-th tile of all
+  int32_t* tile_blocks;
+  Cost* start;
+  Place* places;  // [r * grid + cta]
   if constexpr (kShared) {
-    start = reinterpret_cast<int64_t*>(dynamic);
-    costs = reinterpret_cast<int32_t*>(start + kMaxSharedTiles + 1);
-    ctas = reinterpret_cast<uint16_t*>(costs + kMaxSharedTiles);
+    tile_rows = reinterpret_cast<int2*>(dynamic);
+    tile_blocks = reinterpret_cast<int32_t*>(tile_rows + p.capacity);
+    start = tile_blocks + p.capacity;
+    places = reinterpret_cast<uint16_t*>(start + p.capacity + 1);
   } else {
+    tile_blocks = p.scratch.blocks;
     start = p.scratch.start;
-    costs = p.scratch.costs;
-    ctas = p.scratch.ctas;
+    places = p.scratch.places;
   }
 
   constexpr int kBatch = 4;  // tiles of a thread whose loads are under way together
@@ -366,25 +473,34 @@ __global__ __launch_bounds__(kDealThreads,
     const int group = last_not_above(group_begin, p.groups, t);
     return static_cast<int>(group * p.group_stride) + (t - group_begin[group]);
   };
-  const auto rows_of = [&](int t) { return __ldg(p.scratch.tile_rows + slot_of(t)); };
-  const auto blocks_of = [&](int t) { return __ldg(p.scratch.counts + slot_of(t)); };
-  const auto before = [&](int t, int steps) {
-    return plan_blocks_before(steps, blocks_of(t), p.blocks_per_step);
+  const auto rows_of = [&](int t) {
+    if constexpr (kShared) return tile_rows[t];
+    return __ldg(p.scratch.tile_rows + slot_of(t));
   };
-  Totals totals{0, 0, 0};
+  const auto before = [&](int t, int steps) {
+    return plan_blocks_before(steps, tile_blocks[t], p.blocks_per_step);
+  };
+  const int shift = p.blocks_per_step - 1;  // plan_steps() of one or two blocks a step
+  const auto cost_of = [&](int blocks) {
+    return ((blocks + shift) >> shift) * kCostPerStep + kCostPerTile;
+  };
+  Totals<Cost> totals{0, 0, 0};
   for (int base = tid; base < tiles; base += kBatch * kDealThreads) {
     int blocks[kBatch];
+    int2 rows[kBatch];
 #pragma unroll
     for (int n = 0; n < kBatch; ++n) {
-      blocks[n] = blocks_of(min(base + n * kDealThreads, tiles - 1));
+      const int slot = slot_of(min(base + n * kDealThreads, tiles - 1));
+      blocks[n] = __ldg(p.scratch.counts + slot);
+      if constexpr (kShared) rows[n] = __ldg(p.scratch.tile_rows + slot);
     }
 #pragma unroll
     for (int n = 0; n < kBatch; ++n) {
       const int t = base + n * kDealThreads;
       if (t >= tiles) break;
-      const int cost = plan_steps(blocks[n], p.blocks_per_step) * kCostPerStep + kCostPerTile;
-      costs[t] = cost;
-      totals.cost += cost;
+      tile_blocks[t] = blocks[n];
+      if constexpr (kShared) tile_rows[t] = rows[n];
+      totals.cost += cost_of(blocks[n]);
       totals.blocks += blocks[n];
     }
   }
@@ -393,21 +509,34 @@ __global__ __launch_bounds__(kDealThreads,
   }
   totals = add_up(totals);
   const PlanShare share = plan_share(totals.cost, grid);
+  if (tid == 0) {
+    p.header->grid = grid;
+    p.header->num_rows = p.heads_paired > 0 ? totals.rows : tiles;
+    p.header->total_blocks = totals.blocks;
+    for (int32_t& pad : p.header->pad) pad = 0;
+  }
 
   // Whole tiles in rounds. `lanes` threads find the place of a CTA among all by its load so far;
   // its first thread keeps the load. Turns use the two halves of `keys` alternately, so that one
   // barrier a turn is enough: it also says whether a load passed the share in the turn before.
+  // Warps without a CTA only come to the barrier.
   const int all_rounds = (tiles + grid - 1) / grid;
   const bool usual = grid <= kUsualGrid;
-  const int lanes = usual ? kUsualLanes : 1;
-  const int cta = tid / lanes;
-  const int lane = tid % lanes;
+  constexpr int kLaneBits = 2;
+  static_assert(1 << kLaneBits == kUsualLanes);
+  const int lane_bits = usual ? kLaneBits : 0;
+  const int lanes = 1 << lane_bits;
+  const int cta = tid >> lane_bits;
+  const int lane = tid & (lanes - 1);
   const int padded = usual ? kUsualGrid : (grid + 3) / 4 * 4;
   static_assert(kUsualGrid % (4 * kUsualLanes) == 0 && kUsualGrid * kUsualLanes <= kDealThreads);
-  for (int k = grid + tid; k < padded; k += kDealThreads) keys[0][k] = keys[1][k] = kNoCta;
+  if (grid + tid < padded) keys[0][grid + tid] = keys[1][grid + tid] = kNoCta;
   if (tid == 0) base_load[1] = 0;
   __syncthreads();
-  int64_t load = 0, load_before = 0, load_within = 0;
+  const bool deals = cta < grid;
+  const bool warp_deals = tid / kWarp * kWarp >> lane_bits < grid;
+  const Cost limit = static_cast<Cost>(share.share);
+  Cost load = 0, load_before = 0, load_within = 0;
   int rounds = all_rounds;  // those that no CTA's share ends in
   int r = 0, r_before = 0;  // rounds dealt
   bool fits = true;
@@ -415,77 +544,87 @@ __global__ __launch_bounds__(kDealThreads,
   for (int turn = 0;; ++turn) {
     int* turn_keys = keys[turn & 1];
     int own = 0;
-    if (cta < grid) {
+    if (deals) {
       own = static_cast<int>(load - base_load[~turn & 1] + kLoadBase) << kCtaBits | cta;
       if (lane == 0) turn_keys[cta] = own;
+      if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
     }
-    if (tid == 0) base_load[turn & 1] = load;  // CTA 0's, for the next turn
-    const bool over = __syncthreads_or(load > share.share);
+    const bool over = __syncthreads_or(load > limit);
     if (fits && over) {
       fits = false;
       rounds = r_before;
       load_within = load_before;
     }
     if (r == all_rounds) break;
-    int place = 0;
-    if (usual) {
-      if (cta < grid) {
-        place = count_below<kUsualGrid / (4 * kUsualLanes)>(turn_keys, own, lane, lanes, padded);
-      }
-      place = warp_reduce<kUsualLanes>(place, Add{});
-    } else if (cta < grid) {
-      place = count_below<0>(turn_keys, own, lane, lanes, padded);
-    }
     load_before = load;
     r_before = r;
-    const int end = r + plan_turn_rounds(all_rounds - r);
-    for (; r < end; ++r) {
-      const int t = r * grid + place;
-      in_last = cta < grid && t < tiles;
-      if (in_last) {
-        load += costs[t];
-        if (lane == 0) ctas[t] = cta;
+    const int turn_rounds = plan_turn_rounds(all_rounds - r);
+    if (warp_deals) {
+      int place;
+      if (usual) {
+        place = count_below<kUsualGrid / (4 * kUsualLanes)>(turn_keys, own, lane, lanes, padded);
+        place = warp_reduce<kUsualLanes>(place, Add{});
+      } else {
+        place = count_below<0>(turn_keys, own, lane, lanes, padded);
+      }
+      const int first = r * grid;
+      if (deals) {
+        const int32_t* blocks = tile_blocks + first + place;
+        Place* to = places + first + cta;
+        if (turn_rounds == 1) {
+          if (lane == 0) *to = static_cast<Place>(place);
+          in_last = first + place < tiles;
+          if (in_last) load += cost_of(*blocks);
+        } else {  // of full rounds: more follow
+          static_assert(kSingleRounds > 0);
+#pragma unroll
+          for (int n = 0; n < kTurnRounds; ++n) {
+            if (lane == 0) to[n * grid] = static_cast<Place>(place);
+            load += cost_of(blocks[n * grid]);
+          }
+        }
       }
     }
+    r += turn_rounds;
   }
-  const bool all_fit = __syncthreads_and(load <= share.share + share.slack);
+  const bool all_fit = __syncthreads_and(load <= static_cast<Cost>(share.share + share.slack));
   if (all_fit) rounds = all_rounds;
   const int dealt = min(tiles, rounds * grid);
   // From here on thread c follows CTA c.
   int* num_rounds = &keys[0][0];
-  int64_t* rooms = reinterpret_cast<int64_t*>(cuts);
-  static_assert(sizeof(cuts) >= sizeof(int64_t) * kMaxPlanGrid);
+  Cost* rooms = reinterpret_cast<Cost*>(cuts);
+  static_assert(sizeof(cuts) >= sizeof(Cost) * kMaxPlanGrid);
   __syncthreads();
   if (cta < grid && lane == 0) {
     num_rounds[cta] = rounds - (all_fit && rounds > 0 && !in_last);
-    rooms[cta] = all_fit ? 0 : share.share - (fits ? load : load_within);
+    rooms[cta] = all_fit ? 0 : limit - (fits ? load : load_within);
   }
   __syncthreads();
-  const int64_t room = tid < grid ? rooms[tid] : 0;
+  const Cost room = tid < grid ? rooms[tid] : 0;
   const int dealt_to_this = tid < grid ? num_rounds[tid] : 0;
 
   // The left-over tiles end to end: start[k] is the cost before the k-th of them.
   const int left = tiles - dealt;
-  int64_t line = 0;
+  Cost line = 0;
   for (int base = 0; base < left; base += kDealThreads) {
     const int k = base + tid;
-    int64_t chunk;
-    const int64_t before =
-        block_exclusive_sum(k < left ? int64_t{costs[dealt + k]} : int64_t{0}, wide_scratch, chunk);
+    Cost chunk;
+    const Cost before = block_exclusive_sum(
+        k < left ? Cost{cost_of(tile_blocks[dealt + k])} : Cost{0}, wide_scratch, chunk);
     if (k < left) start[k] = line + before;
     line += chunk;
   }
   if (tid == 0) start[left] = line;
 
   // Where the shares end on the line.
-  int64_t all_room;
-  const int64_t position = block_exclusive_sum(room, wide_scratch, all_room) + room;
+  Cost all_room;
+  const Cost position = block_exclusive_sum(room, wide_scratch, all_room) + room;
   if (tid < grid) {
     Cut cut{left, 0};
     if (position < line) {
       cut.tile = last_not_above(start, left, position);
-      const int cost = costs[dealt + cut.tile];
-      const int64_t into = position - start[cut.tile];
+      const int cost = cost_of(tile_blocks[dealt + cut.tile]);
+      const Cost into = position - start[cut.tile];
       if (cost - into <= share.slack) {
         cut.tile += into > share.slack;
       } else if (into > share.slack) {
@@ -511,7 +650,8 @@ __global__ __launch_bounds__(kDealThreads,
           cut = last;
         } else if (cut.tile == last.tile && last.steps > 0 && cut.steps <= last.steps) {
           cut.steps = last.steps + 1;
-          if (cut.steps >= steps_of(costs[dealt + cut.tile])) cut = {cut.tile + 1, 0};
+          if (cut.steps >= steps_of(cost_of(tile_blocks[dealt + cut.tile])))
+            cut = {cut.tile + 1, 0};
         }
         cuts[c] = cut;
       }
@@ -540,13 +680,13 @@ __global__ __launch_bounds__(kDealThreads,
     if (continues) {
       const int t = dealt + from.tile;
       const int skip = before(t, from.steps);
-      const int end = to.tile == from.tile ? before(t, to.steps) : blocks_of(t);
+      const int end = to.tile == from.tile ? before(t, to.steps) : tile_blocks[t];
       write_work(p.work, first_entry, rows_of(t), skip, end - skip, AttentionWork::kPartial);
     }
     int entry = first_entry + continues + num_dealt;
     for (int k = 0; k < num_whole; ++k) {
       const int t = dealt + from.tile + continues + k;
-      write_work(p.work, entry++, rows_of(t), 0, blocks_of(t), AttentionWork::kWhole);
+      write_work(p.work, entry++, rows_of(t), 0, tile_blocks[t], AttentionWork::kWhole);
     }
     if (opens) {
       int merge = 0;
@@ -557,73 +697,87 @@ __global__ __launch_bounds__(kDealThreads,
   }
   if (tid == 0) {
     p.offsets[grid] = entries;
-    p.header->grid = grid;
-    p.header->num_rows = p.heads_paired > 0 ? totals.rows : tiles;
-    p.header->total_blocks = totals.blocks;
     p.header->num_work = entries;
-    for (int32_t& pad : p.header->pad) pad = 0;
   }
   for (int k = tid; k < 2 * grid; k += kDealThreads) p.flags[k] = 0;
   __syncthreads();
-  for (int base = tid; base < dealt; base += kBatch * kDealThreads) {
-    int blocks[kBatch];
-    int2 rows[kBatch];
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int slot = slot_of(min(base + n * kDealThreads, dealt - 1));
-      blocks[n] = __ldg(p.scratch.counts + slot);
-      rows[n] = __ldg(p.scratch.tile_rows + slot);
-    }
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int t = base + n * kDealThreads;
-      if (t >= dealt) break;
-      write_work(p.work, first_whole_entry[ctas[t]] + t / grid, rows[n], 0, blocks[n],
-                 AttentionWork::kWhole);
+  // A warp writes the dealt tiles of one CTA, which lie one after the other: single entries, 32
+  // bytes each at places of their own, would take many times as long.
+  for (int c = tid / kWarp; c < grid; c += kDealThreads / kWarp) {
+    const int first = first_whole_entry[c];
+    for (int n = tid % kWarp; n < num_rounds[c]; n += kWarp) {
+      const int t = n * grid + places[n * grid + c];
+      write_work(p.work, first + n, rows_of(t), 0, tile_blocks[t], AttentionWork::kWhole);
     }
   }
 }
 
 template <class Items>
-Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most) {
+Status launch_rank(cudaStream_t stream, const Items& items, int groups, int most,
+                   const PlanBatch& batch, size_t plans) {
   const dim3 blocks(static_cast<unsigned>(groups),
-                    static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads));
-  return cuda_status(launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items),
-                     "launching the ranking of attention tiles");
+                    static_cast<unsigned>((most + kRankThreads - 1) / kRankThreads),
+                    static_cast<unsigned>(plans));
+  return cuda_status(
+      launch_chained(rank_items<Items>, blocks, kRankThreads, 0, stream, items, batch),
+      "launching the ranking of attention tiles");
 }
 
-Status launch_deal(cudaStream_t stream, const DealParams& params, bool shared, int ctas) {
-  constexpr int kBytes = kSharedTileBytes * kMaxSharedTiles + int{sizeof(int64_t)};
-  const auto kernel = shared ? deal_tiles<true> : deal_tiles<false>;
+Status launch_deal(cudaStream_t stream, const DealParams& params, unsigned ctas,
+                   const PlanBatch& batch, size_t plans) {
+  bool shared = params.capacity <= kMaxSharedTiles;
+  int bytes = 0;
   if (shared) {
-    FO_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-            "asking for shared memory for the attention plan");
+    bytes = shared_bytes(params.capacity, params.grid);
+    int device = 0, most = 0;
+    FO_CUDA(cudaGetDevice(&device), "asking for the device");
+    FO_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+            "asking how much shared memory there is");
+    cudaFuncAttributes attributes;
+    FO_CUDA(cudaFuncGetAttributes(&attributes, deal_tiles<true>), "asking for a kernel's memory");
+    shared = static_cast<size_t>(bytes) + attributes.sharedSizeBytes <= static_cast<size_t>(most);
   }
-  return cuda_status(launch_chained(kernel, static_cast<unsigned>(ctas), kDealThreads,
-                                    shared ? kBytes : 0, stream, params),
+  if (shared) {
+    FO_CUDA(
+        cudaFuncSetAttribute(deal_tiles<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "asking for shared memory for the attention plan");
+  }
+  return cuda_status(launch_chained(shared ? deal_tiles<true> : deal_tiles<false>,
+                                    dim3(ctas, static_cast<unsigned>(plans)), kDealThreads,
+                                    shared ? static_cast<size_t>(bytes) : 0, stream, params, batch),
                      "launching the dealing of attention tiles");
 }
 
-Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, const uint64_t* s,
-             int grid, int head_dim, void* section, const GemmPlanArgs* gemm) {
+// REQUIRES: 1 to kMaxPlanBatch jobs of one geometry. `gemm`: of the first job; null: no such parts.
+Status build(cudaStream_t stream, const SymbolGeometry& g, std::span<const PlanJob> jobs, int grid,
+             int head_dim, const GemmPlanArgs* gemm) {
   FO_RETURN_IF_ERROR(check_attention_plan(g, grid));
   const AttentionPlanShape shape(g, head_dim);
   const AttentionPlanLayout layout(g, grid);
-  char* base = static_cast<char*>(section);
-  const AttentionPlanScratch scratch(shape, int64_t{shape.heads} * g.num_q_blocks(),
+  PlanBatch batch{};
+  for (size_t n = 0; n < jobs.size(); ++n) {
+    const PlanJob& job = jobs[n];
+    batch.entries[n] = {job.symbols.c, job.symbols.s, static_cast<char*>(job.section)};
+  }
+  const PlanBatch::Entry& first = batch.entries[0];
+  char* base = first.section;
+  const AttentionPlanScratch scratch(shape, int64_t{shape.heads} * g.num_q_blocks(), grid,
                                      base + layout.scratch);
-  const DeviceSymbols symbols{c, s, g.num_q_blocks(), g.num_kv_blocks(), g.c_words(), g.s_words()};
+  const DeviceSymbols symbols{first.c,           first.s,     g.num_q_blocks(),
+                              g.num_kv_blocks(), g.c_words(), g.s_words()};
   const GroupTiles tiles{
       symbols,           shape.heads,    shape.heads_per_group, shape.tiles_per_head,
       scratch.tile_rows, scratch.counts, scratch.group_size};
   const int most = shape.heads_per_group * shape.tiles_per_head;
   if (shape.pairs) {
     const HeadRows rows{symbols, scratch.row_order, scratch.head_size};
-    FO_RETURN_IF_ERROR(launch_rank(stream, rows, shape.heads, g.num_q_blocks()));
+    FO_RETURN_IF_ERROR(
+        launch_rank(stream, rows, shape.heads, g.num_q_blocks(), batch, jobs.size()));
     const GroupPairs pairs{tiles, scratch.row_order, scratch.head_size};
-    FO_RETURN_IF_ERROR(launch_rank(stream, pairs, shape.groups, most));
+    FO_RETURN_IF_ERROR(launch_rank(stream, pairs, shape.groups, most, batch, jobs.size()));
   } else {
-    FO_RETURN_IF_ERROR(launch_rank(stream, GroupRows{tiles}, shape.groups, most));
+    FO_RETURN_IF_ERROR(
+        launch_rank(stream, GroupRows{tiles}, shape.groups, most, batch, jobs.size()));
   }
   return launch_deal(stream,
                      {.scratch = scratch,
@@ -633,29 +787,37 @@ Status build(cudaStream_t stream, const SymbolGeometry& g, const uint64_t* c, co
                       .flags = reinterpret_cast<int32_t*>(base + layout.flags),
                       .groups = shape.groups,
                       .group_stride = most,
+                      .capacity = static_cast<int>(shape.tiles()),
                       .grid = grid,
                       .blocks_per_step = plan_blocks_per_step(g),
                       .heads_paired = shape.pairs ? shape.heads : 0,
                       .gemm = gemm ? *gemm : GemmPlanArgs{}},
-                     shape.tiles() <= kMaxSharedTiles, gemm ? 2 : 1);
+                     gemm ? 2 : 1, batch, jobs.size());
 }
 
 }  // namespace
 
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section) {
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, nullptr);
+  const PlanJob job{symbols, section, nullptr};
+  return build(stream, symbols.geometry, {&job, 1}, grid, head_dim, nullptr);
 }
 
-Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
-                   void* section, void* gemm_section) {
-  FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm, gemm_plan_args(symbols, gemm_section));
-  return build(stream, symbols.geometry, symbols.c, symbols.s, grid, head_dim, section, &gemm);
+Status build_plans(cudaStream_t stream, std::span<const PlanJob> jobs, int grid, int head_dim) {
+  while (!jobs.empty()) {
+    const auto now = jobs.first(std::min<size_t>(jobs.size(), kMaxPlanBatch));
+    jobs = jobs.subspan(now.size());
+    FO_ASSIGN_OR_RETURN(const GemmPlanArgs gemm,
+                        gemm_plan_args(now[0].symbols, now[0].gemm_section));
+    FO_RETURN_IF_ERROR(build(stream, now[0].symbols.geometry, now, grid, head_dim, &gemm));
+  }
+  return ok_status();
 }
 
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section) {
-  return build(stream, geometry, nullptr, nullptr, grid, head_dim, section, nullptr);
+  const PlanJob job{{}, section, nullptr};
+  return build(stream, geometry, {&job, 1}, grid, head_dim, nullptr);
 }
 
 }  // namespace flashomni::cuda

@@ -17,6 +17,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <span>
 
 #include "cuda/attention_plan.h"
 #include "flashomni/status.h"
@@ -90,15 +91,17 @@ struct PlanShare {
   int64_t share;  // of a CTA
   int64_t slack;  // the larger of one step and 2 %
 };
+// Cost: of 32 bits where the total has no more, since a GPU divides 64 bits slowly.
+template <class Cost>
 #ifdef __CUDACC__
 __host__ __device__
 #endif
     inline PlanShare
-    plan_share(int64_t total_cost, int grid) {
-  const int64_t even = (total_cost + grid - 1) / grid;
-  const int64_t least = kMinShareSteps * kCostPerStep + kCostPerTile;
-  const int64_t share = even > least ? even : least;
-  const int64_t slack = share / 50;
+    plan_share(Cost total_cost, int grid) {
+  constexpr Cost kLeast = kMinShareSteps * kCostPerStep + kCostPerTile;
+  const Cost even = (total_cost + grid - 1) / grid;
+  const Cost share = even > kLeast ? even : kLeast;
+  const Cost slack = share / 50;
   return {share, slack > kCostPerStep ? slack : kCostPerStep};
 }
 
@@ -109,9 +112,15 @@ Status check_attention_plan(const SymbolGeometry& geometry, int grid);
 // multiple of 256. Active query blocks without any kv block get no work.
 Status build_attention_plan(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
                             void* section);
-// The GEMM-O part (see gemm_plan.h) in the same launches.
-Status build_plans(cudaStream_t stream, const SymbolsView& symbols, int grid, int head_dim,
-                   void* section, void* gemm_section);
+// The plans of one geometry with their GEMM-O parts (see gemm_plan.h), in as many launches as one
+// of them takes, up to kMaxPlanBatch; then again. `gemm_section` lies as far from `section` in all.
+constexpr int kMaxPlanBatch = 64;
+struct PlanJob {
+  SymbolsView symbols;
+  void* section;
+  void* gemm_section;
+};
+Status build_plans(cudaStream_t stream, std::span<const PlanJob> jobs, int grid, int head_dim);
 // The same lists for symbols that are all ones, without any symbols.
 Status build_dense_attention_plan(cudaStream_t stream, const SymbolGeometry& geometry, int grid,
                                   int head_dim, void* section);

@@ -30,8 +30,9 @@ class ConsumerBase {
     return (work.count + kBlocks - 1) / kBlocks;
   }
 
-  // Who hands slots and buffers back. Turns keep the warps of a warpgroup together; without turns a
-  // warp that passes over tiles could fall behind the others, so that every warp counts.
+  // Who hands slots and buffers back. Turns keep the warps of a warpgroup together, so that one
+  // thread may speak for all four; without turns a warp that passes over tiles could fall behind
+  // the others, and every warp counts.
   static __device__ __forceinline__ bool speaks() {
     return kPaired ? threadIdx.x % 32 == 0 : warpgroup_leader();
   }
@@ -50,7 +51,7 @@ class ConsumerBase {
   }
   __device__ __forceinline__ void release_tile(int slot) {
     Pace::pause();
-    if constexpr (kPaired) __syncwarp();  // a lane speaks for all that have read the slot
+    if constexpr (kPaired) __syncwarp();  // no lane waits for the slot any more
     if (speaks()) barrier_arrive(&bars_.kv_empty[slot]);
   }
   // The two halves of handing out a finished tile, each when there is time for it: its store, and

@@ -20,14 +20,14 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   AttentionBarriers& bars = *reinterpret_cast<AttentionBarriers*>(smem + Layout::kBarriers);
 
   if (threadIdx.x == 0) {
-    const int releases = kPaired ? 8 : 2;  // see ConsumerBase::speaks()
+    const int speakers = kPaired ? 2 * kWarpgroup / 32 : 2;  // see ConsumerBase::speaks()
     for (int i = 0; i < 2; ++i) {
       barrier_init(&bars.q_full[i], 1);
-      barrier_init(&bars.q_empty[i], releases);
+      barrier_init(&bars.q_empty[i], speakers);
     }
     for (int i = 0; i < Layout::kSlots; ++i) {
       barrier_init(&bars.kv_full[i], 1);
-      barrier_init(&bars.kv_empty[i], releases);
+      barrier_init(&bars.kv_empty[i], speakers);
     }
     fence_barrier_init();
     prefetch_tensor_map(&args.q);

@@ -56,9 +56,10 @@ constexpr int kMostSlots = 10;
 struct AttentionBarriers {
   uint64_t q_full[2], q_empty[2];
   uint64_t kv_full[kMostSlots], kv_empty[kMostSlots];
-  int32_t valid[kMostSlots];  // rows of the tile in this slot that exist
-  // Paired query blocks: bit 2*g + half, warpgroup g computes this half of the tile.
+  // Paired query blocks, of the tile in this slot: bit 2*g + half, warpgroup g computes this half
+  // of it; and its rows that exist.
   int32_t wanted[kMostSlots];
+  int32_t valid[kMostSlots];
   float pinned;  // see pin()
 };
 static_assert(sizeof(AttentionBarriers) <= 512);

@@ -44,6 +44,15 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
   }
 
  private:
+  // What the loading warp says of a tile. The lane that reads it is the one that gives the slot
+  // back.
+  __device__ __forceinline__ int wanted_of(int slot) const {
+    return uniform(threadIdx.x % 32 == 0 ? bars_.wanted[slot] >> (2 * group_) & 3 : 0);
+  }
+  __device__ __forceinline__ int valid_of(int slot) const {
+    return uniform(threadIdx.x % 32 == 0 ? bars_.valid[slot] : 0);
+  }
+
   __device__ __forceinline__ void query_tile(const AttentionWork& work, int entry, bool last) {
     const int row = group_ == 0 ? work.row0 : work.row1;
     float s[kScores], o[kOut];
@@ -58,7 +67,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
     const int tiles = tiles_of(work);
     for (int t = 0; t < tiles; ++t) {
       const int k = take_tile();
-      const int wanted = row < 0 ? 0 : uniform(bars_.wanted[k] >> (2 * group_) & 3);
+      const int wanted = row < 0 ? 0 : wanted_of(k);
       if (wanted && pending) {
         if (!kHalves || wanted == kBoth) {
           if (!kHalves || pending == kBoth) {
@@ -134,8 +143,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
 
   // What is not wanted, and what lies past the end of the sequence.
   template <bool kWhole>
-  __device__ __forceinline__ void mask(Scores<kWhole>& s, int slot, int wanted) const {
-    const int valid = bars_.valid[slot];
+  __device__ __forceinline__ void mask(Scores<kWhole>& s, int valid, int wanted) const {
     if constexpr (!kWhole) {
       const int left = valid - begin_of(wanted);
       if (left < kKvRows / 2) mask_columns(s, 0, left);
@@ -156,7 +164,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
     begin_output<kWholeV>(o, p, v, pending);
     wgmma_wait<1>();
     wgmma_keep(scores);
-    mask<kWholeK>(scores, k, wanted);
+    mask<kWholeK>(scores, kKvRows, wanted);  // no entry's first tile
     release_tile(k);
     float alpha[2];
     const bool rescale = softmax_next(scores, rows, args_.scale_log2, alpha);
@@ -176,7 +184,7 @@ class PairedConsumer : ConsumerBase<T, kHeadDim, kBlockKv, true, Pace> {
     begin_scores<kWhole>(s, buffer, k, wanted);
     wgmma_wait<0>();
     wgmma_keep(scores);
-    mask<kWhole>(scores, k, wanted);
+    mask<kWhole>(scores, valid_of(k), wanted);
     release_tile(k);
     if (first) {
       softmax_first(scores, rows, args_.scale_log2);

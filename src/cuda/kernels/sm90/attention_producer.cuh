@@ -15,7 +15,7 @@ namespace flashomni::cuda::sm90 {
 struct KvTile {
   int row0, row1;  // first rows of the lower and the upper half
   int valid;       // leading rows that exist; below 128 in a list entry's first tile only
-  int wanted;      // see AttentionBarriers::wanted; paired query blocks only
+  int wanted;      // see AttentionBarriers; paired query blocks only
 };
 
 // The set bits of one row, one word a lane; a dense call sets them all.
@@ -153,8 +153,10 @@ __device__ __forceinline__ void produce(const AttentionArgs& args, char* smem,
     Pace::pause();
     if (leader) {
       barrier_wait(&bars.kv_empty[ring.stage], ring.phase ^ 1);
-      bars.valid[ring.stage] = tile.valid;
-      if constexpr (kPaired) bars.wanted[ring.stage] = tile.wanted;
+      if constexpr (kPaired) {
+        bars.wanted[ring.stage] = tile.wanted;
+        bars.valid[ring.stage] = tile.valid;
+      }
       load_kv_tile<Layout, kBlockKv>(smem + Layout::kKv + ring.stage * Layout::kTileBytes, &map,
                                      &bars.kv_full[ring.stage], tile, place);
     }

@@ -37,17 +37,18 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
     SoftmaxRows rows;
     AttentionWork work = list.at(0);
     AttentionWork next = list.at(min(1, entries - 1));
+    const uint32_t word = last_word(work);
+    uint32_t next_word = last_word(next);
     // The first warpgroup goes first.
     if (group_ == 1) named_barrier_arrive(1, 2 * kWarpgroup);
 
     wait_query(0);
     const int k = take_tile();
-    const int valid = bars_.valid[k];
     issue_scores(s, 0, k);
     wgmma_wait<0>();
     wgmma_keep(s);
     release_tile(k);
-    first_softmax(s, rows, valid);
+    first_softmax(s, rows, first_rows(work, word));
     pack_weights<T>(s, p);
 
     int entry = 0;
@@ -64,7 +65,7 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
       // Without these two the compiler takes the ring's position for one that differs between
       // lanes, and moves every descriptor through ordinary registers (5 % of the speed).
       __syncwarp();
-      border(s, o, p, next_rows, entry, tiles > 1);
+      border(s, o, p, next_rows, entry, tiles > 1, first_rows(next, next_word));
       finish(work, work.row0, o, rows, entry, false);
       // A tile of one step wants the other buffer's next queries at once.
       if (tiles_of(next) == 1) {
@@ -74,6 +75,7 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
       __syncwarp();
       work = next;
       next = after;
+      next_word = last_word(next);
       rows = next_rows;
       ++entry;
     }
@@ -90,6 +92,23 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
   }
 
  private:
+  // The word of S_s that says whether an entry's first tile holds the sequence's last block, the
+  // only one that may be short. Asked for one entry ahead of first_rows().
+  __device__ __forceinline__ uint32_t last_word(const AttentionWork& work) const {
+    if (work.skip > 0) return 0;  // the row's highest block is another piece's
+    if (!args_.s) return ~0u;
+    const uint32_t* words =
+        reinterpret_cast<const uint32_t*>(args_.s + int64_t{work.row0} * args_.s_words);
+    return __ldg(words + (args_.num_kv_blocks - 1) / 32);
+  }
+  // Rows of an entry's first tile that exist; all do in those after it. Found here rather than told
+  // by the loading warp: see KvStream::next().
+  __device__ __forceinline__ int first_rows(const AttentionWork& work, uint32_t word) const {
+    const int last = args_.num_kv_blocks - 1;
+    const int rows = word >> (last % 32) & 1 ? args_.kv_tokens - last * kBlockKv : kBlockKv;
+    return kBlockKv < kKvRows && work.count % 2 == 0 ? kBlockKv + rows : rows;
+  }
+
   // Between the warpgroups: whoever holds the turn issues products.
   __device__ __forceinline__ void take_turn() { named_barrier_sync(1 + group_, 2 * kWarpgroup); }
   __device__ __forceinline__ void give_turn() { named_barrier_arrive(2 - group_, 2 * kWarpgroup); }
@@ -132,10 +151,9 @@ class Consumer : ConsumerBase<T, kHeadDim, kBlockKv, false, Pace> {
   // The same across the border of two query tiles.
   __device__ __forceinline__ void border(float (&s)[kScores], float (&o)[kOut],
                                          uint32_t (&p)[kWeightSteps][4], SoftmaxRows& next,
-                                         int entry, bool accumulate) {
+                                         int entry, bool accumulate, int valid) {
     wait_query(entry + 1);
     const int k = take_tile();
-    const int valid = bars_.valid[k];
     take_turn();
     keep_operands(o, p);
     issue_scores(s, (entry + 1) & 1, k);

@@ -19,12 +19,13 @@ template <int kHeadDim>
 constexpr int kLastK16 = (kHeadDim - (kHeadSteps<kHeadDim> - 1) * kGemmBlockK) / 16;
 
 // Describes the tiles of this CTA, ahead of those who load and multiply them.
-template <class T>
+template <class T, int kHeadDim>
 __device__ __forceinline__ void deal_tiles(const GemmOArgs& p, GemmOShared& s) {
+  const GemmOList list(p, kHeadSteps<kHeadDim>);
   RingState<kItems> items;
   GemmOTile at;
   for (int round = 0;; ++round) {
-    const bool more = deal_tile(p, s.picked, round, at);
+    const bool more = deal_tile(p, s.picked, list, round, at);
     barrier_wait(&s.item_empty[items.stage], items.phase ^ 1);
     __syncwarp();
     GemmOItem& item = s.items[items.stage];
@@ -33,10 +34,8 @@ __device__ __forceinline__ void deal_tiles(const GemmOArgs& p, GemmOShared& s) {
     } else {
       at.plane = GemmOTile::kEnd;
     }
-    if (threadIdx.x % 32 == 0) {
-      item.at = at;
-      barrier_arrive(&s.item_full[items.stage]);
-    }
+    if (threadIdx.x % 32 == 0) item.at = at;
+    barrier_arrive(&s.item_full[items.stage]);
     if (!more) return;
     items.advance();
   }
@@ -112,8 +111,7 @@ __device__ __forceinline__ void load_tiles(const GemmOArgs& p, GemmOShared& s) {
       for (int m = 1; m < p.num_read; ++m) load_rows(&p.plane_rows[m], at, at.row);
       if (p.residual) load_rows(&p.residual_rows, at, at.row - p.token_offset);
     }
-    __syncwarp();
-    if (leader) barrier_arrive(&s.item_empty[items.stage]);
+    barrier_arrive(&s.item_empty[items.stage]);
     items.advance();
   }
 }
@@ -215,7 +213,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   auto& s = *reinterpret_cast<GemmOShared*>(memory);
 
   if (threadIdx.x == 0) {
-    init_barriers(s, 1);  // the loading warp
+    init_barriers(s);
     prefetch_tensor_map(&p.weight);
     prefetch_tensor_map(&p.features[0]);
   }
@@ -227,7 +225,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
     registers_shrink<40>();
     const int warp = uniform(static_cast<int>(threadIdx.x / 32));
     if (warp == 0) load_tiles<kHeadDim>(p, s);
-    if (warp == 1) deal_tiles<T>(p, s);
+    if (warp == 1) deal_tiles<T, kHeadDim>(p, s);
   } else {
     registers_grow<232>();
     multiply_tiles<T, kHeadDim>(p, s, warpgroup - 1);

@@ -6,7 +6,8 @@
 // with falling costs no CTA is behind another by more than one tile. With symbols the CTAs of every
 // other row tile walk their share from its end: all of them at tiles of one length would read
 // planes and store at the same time, with nothing else to do. If the last round is less than half
-// full, its tiles are cut in halves of 128 columns.
+// full, its tiles are cut in halves of 128 columns. Tiles of higher planes, which the update form
+// has, level what that round leaves.
 #pragma once
 
 #include <cstdint>
@@ -134,31 +135,6 @@ __device__ __forceinline__ GemmOTile locate_tile(const GemmOArgs& p, const GemmO
   return at;
 }
 
-// The tile that this CTA computes in this round; false if there is none.
-__device__ __forceinline__ bool deal_tile(const GemmOArgs& p, const GemmOPicked& picked, int round,
-                                          GemmOTile& at) {
-  const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
-  const int tiles = p.batch * p.num_tiles * p.column_tiles * max(1, p.num_written);
-  // In both directions at once, so that long tiles meet short ones; not where the weight is walked
-  // in panels, of which there would then be two in L2.
-  if (p.has_symbols && p.panel == p.column_tiles && round < tiles / grid &&
-      cta / p.panel % 2 == 1) {
-    round = tiles / grid - 1 - round;
-  }
-  const int place = round % 2 == 0 ? cta : grid - 1 - cta;
-  const int first = round * grid, left = tiles - first;
-  if (left < grid && 2 * left <= grid) {
-    if (place >= 2 * left) return false;
-    at = locate_tile(p, picked, first + place / 2);
-    at.columns = kGemmOColumns / 2;
-    at.column += place % 2 * at.columns;
-    return true;
-  }
-  if (place >= left) return false;  // rounds are full but for the last
-  at = locate_tile(p, picked, first + place);
-  return true;
-}
-
 // Word w of the heads of one half of a tile that a pass multiplies.
 __device__ __forceinline__ uint64_t pass_heads(const GemmOArgs& p, const GemmOTile& at, int pass,
                                                int half, int w) {
@@ -172,6 +148,108 @@ __device__ __forceinline__ uint64_t pass_heads(const GemmOArgs& p, const GemmOTi
     active = p.head_sets[(int64_t{at.batch} * p.num_q_blocks + block) * p.head_words + w];
   }
   return pass == kActive ? active : all & ~active;
+}
+
+// Steps of k that a tile of a higher plane has on average, by a whole warp.
+__device__ __forceinline__ int mean_cached_steps(const GemmOArgs& p, int head_steps) {
+  const int row_tiles = p.batch * p.num_tiles;
+  int sum = 0;
+  for (int t = static_cast<int>(threadIdx.x % 32); t < row_tiles; t += 32) {
+    GemmOTile at;
+    at.batch = t / p.num_tiles;
+    at.tile = p.first_tile + t % p.num_tiles;
+    at.row = p.tile_origin + at.tile * kGemmORows;
+    for (int w = 0; w < p.head_words; ++w) {
+      sum += __popcll(pass_heads(p, at, kCached, 0, w) | pass_heads(p, at, kCached, 1, w));
+    }
+  }
+  return __reduce_add_sync(kAllLanes, sum) * head_steps / row_tiles;
+}
+
+// The list of one CTA. The tiles of plane 0 are dealt first, all of them alike in the update form
+// (where the cached heads are computed, too), and leave those with a tile of the last round ahead
+// of the others, by a tile of the full k. Of the tiles of higher planes, which have the cached
+// heads only, the others first take as many as that is.
+struct GemmOList {
+  int base;    // tiles of plane 0
+  int behind;  // CTAs without a tile of the last round of those
+  int alone;   // rounds of higher tiles that are dealt to these only
+  int turn;    // place of this CTA in a round of the rest; those behind come first
+  int rest;    // higher tiles after those rounds
+  int count;   // of the whole list
+
+  // By a whole warp.
+  __device__ __forceinline__ GemmOList(const GemmOArgs& p, int head_steps) {
+    const int grid = static_cast<int>(gridDim.x);
+    const int tiles = p.batch * p.num_tiles * p.column_tiles;
+    const int left = tiles % grid;
+    const bool halves = 2 * left <= grid;
+    const int ahead = halves ? 2 * left : left;
+    const int place = place_in(tiles / grid);
+    base = tiles / grid + (place < ahead);
+    behind = grid - ahead;
+    const int higher = tiles * max(0, p.num_written - 1);
+    alone = 0;
+    if (higher > 0 && ahead > 0 && behind > 0) {
+      constexpr int kStoring = 8;  // what it takes to begin and store a tile, in steps of k
+      const int cached = mean_cached_steps(p, head_steps);
+      const bool whole = p.out || p.residual;
+      const int steps = (whole ? p.heads * head_steps + p.mlp_steps : cached) + 2 * kStoring;
+      // A half takes more than half of the time.
+      alone = min((halves ? steps * 5 / 8 : steps) / (cached + kStoring), higher / behind);
+    }
+    rest = higher - alone * behind;
+    turn = place < ahead ? behind + place : place - ahead;
+    const int last = rest % grid;
+    count = base + (place < ahead ? 0 : alone) + rest / grid + (turn < last);
+  }
+
+  // The place of this CTA in a round of plane 0.
+  static __device__ __forceinline__ int place_in(int round) {
+    const int cta = static_cast<int>(blockIdx.x);
+    return round % 2 == 0 ? cta : static_cast<int>(gridDim.x) - 1 - cta;
+  }
+  // Of the n-th tile of this CTA that is not of plane 0, the number among all such tiles.
+  __device__ __forceinline__ int higher(int n) const {
+    const int grid = static_cast<int>(gridDim.x);
+    if (turn < behind) {
+      if (n < alone) return n * behind + (n % 2 == 0 ? turn : behind - 1 - turn);
+      n -= alone;
+    }
+    // To and fro, such that those behind come first in the last round, which may not be full.
+    const bool forth = (rest / grid - n) % 2 == 0;
+    return alone * behind + n * grid + (forth ? turn : grid - 1 - turn);
+  }
+};
+
+// The tile that this CTA computes in this round; false if there is none.
+__device__ __forceinline__ bool deal_tile(const GemmOArgs& p, const GemmOPicked& picked,
+                                          const GemmOList& list, int round, GemmOTile& at) {
+  if (round >= list.count) return false;
+  const int grid = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
+  const int tiles = p.batch * p.num_tiles * p.column_tiles;
+  // In both directions at once, so that long tiles meet short ones; not where the weight is walked
+  // in panels, of which there would then be two in L2. What is left of plane 0 stays the last where
+  // there is only that.
+  const bool higher = p.num_written > 1;
+  const int turned = higher ? list.count : tiles / grid;
+  if (p.has_symbols && p.panel == p.column_tiles && round < turned && cta / p.panel % 2 == 1) {
+    round = turned - 1 - round;
+  }
+  if (round >= list.base) {
+    at = locate_tile(p, picked, tiles + list.higher(round - list.base));
+    return true;
+  }
+  const int place = GemmOList::place_in(round);
+  const int first = round * grid, left = tiles - first;
+  if (left < grid && 2 * left <= grid) {
+    at = locate_tile(p, picked, first + place / 2);
+    at.columns = kGemmOColumns / 2;
+    at.column += place % 2 * at.columns;
+    return true;
+  }
+  at = locate_tile(p, picked, first + place);
+  return true;
 }
 
 // Writes what the tile is to `item`, except item.at, by a whole warp.

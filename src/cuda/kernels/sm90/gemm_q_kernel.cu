@@ -30,7 +30,7 @@ __device__ __forceinline__ void deal_tiles(const GemmQArgs& p, Shared& s) {
     } else if (threadIdx.x % 32 == 0) {
       item.section = GemmQItem::kEnd;
     }
-    if (threadIdx.x % 32 == 0) barrier_arrive(&s.item_full[items.stage]);
+    barrier_arrive(&s.item_full[items.stage]);
     if (!more) return;
     items.advance();
   }
@@ -89,8 +89,7 @@ __device__ __forceinline__ void load_tiles(const GemmQArgs& p, Shared& s) {
       }
       ring.advance();
     }
-    __syncwarp();
-    if (leader) barrier_arrive(&s.item_empty[items.stage]);
+    barrier_arrive(&s.item_empty[items.stage]);
     items.advance();
   }
 }
@@ -142,7 +141,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   auto& s = *reinterpret_cast<GemmQShared<kHeadDim>*>(memory);
 
   if (threadIdx.x == 0) {
-    init_barriers(s, 1);  // the loading warp
+    init_barriers(s);
     prefetch_tensor_map(&p.x128);
     for (int i = 0; i < p.num_sections; ++i) prefetch_tensor_map(&p.sections[i].weight);
   }

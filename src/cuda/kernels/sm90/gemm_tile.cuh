@@ -50,17 +50,18 @@ struct GemmShared {
   uint64_t item_full[kItems], item_empty[kItems];
 };
 
-// By one thread; then the CTA has to synchronise. `item_readers`: arrivals that give an item back,
-// besides those of the multiplying threads.
+// By one thread; then the CTA has to synchronise. Every lane of the warp that writes an item hands
+// it over, and every thread that reads it gives it back: those that multiply and one warp that
+// loads.
 template <class Shared>
-__device__ __forceinline__ void init_barriers(Shared& s, int item_readers) {
+__device__ __forceinline__ void init_barriers(Shared& s) {
   for (int i = 0; i < kStages; ++i) {
     barrier_init(&s.full[i], 1);
     barrier_init(&s.empty[i], kMathWarps);
   }
   for (int i = 0; i < kItems; ++i) {
-    barrier_init(&s.item_full[i], 1);
-    barrier_init(&s.item_empty[i], kMathThreads + item_readers);
+    barrier_init(&s.item_full[i], 32);
+    barrier_init(&s.item_empty[i], kMathThreads + 32);
   }
   fence_barrier_init();
 }

@@ -7,6 +7,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <span>
+
 #include "flashomni/ops.h"
 #include "flashomni/selection_ops.h"
 #include "flashomni/status.h"
@@ -16,6 +18,8 @@ namespace flashomni::cuda {
 // Longest rows: kv blocks of a query block, and query blocks of a head.
 constexpr int kMaxSelectKv = 8192;
 constexpr int kMaxSelectRows = 4096;
+// Sets of symbols that one launch takes up at most: their addresses are its arguments.
+constexpr int kMaxSymbolBatch = 64;
 
 Status select_cached_rows(cudaStream_t stream, const SelectCachedRowsParams& params);
 Status select_kv_blocks(cudaStream_t stream, const SelectKvBlocksParams& params);
@@ -35,7 +39,11 @@ struct SymbolCountParts {
   Part parts[kParts];
 };
 
-// `parts` is memory that the device can write.
-Status count_symbols(cudaStream_t stream, const SymbolsView& symbols, SymbolCountParts* parts);
+struct SymbolCountJob {
+  SymbolsView symbols;
+  SymbolCountParts* parts;  // memory that the device can write
+};
+// One launch for every kMaxSymbolBatch jobs. REQUIRES: symbols of one geometry.
+Status count_symbols(cudaStream_t stream, std::span<const SymbolCountJob> jobs);
 
 }  // namespace flashomni::cuda
