@@ -23,7 +23,7 @@ inline int64_t block_k(const KernelTable& kernels) {
   return kernels.products == DType::kF32 ? kBlockK : kBlockKPairs;
 }
 // Whether products read a copy of the rows, rounded to their own type. In f32 they read rows where
-// they lie: at most six at a time, which no distance of rows makes collide in L1.
+// they lie: whole panels take at most eight at a time, fewer than an L1 has ways.
 inline bool stages(const KernelTable& kernels) {
   return kernels.products != DType::kF32;
 }

@@ -193,8 +193,8 @@ struct State {
 
 TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
   constexpr int d = 24, tokens = 205;
-  const int rows = kernels().narrow_attention->panel - 1;
-  const std::vector<float> q = random_floats(rows * d, 3);
+  const int most = kernels().attention->panel - 1;
+  const std::vector<float> q = random_floats(most * d, 3);
   std::vector<float> k = random_floats(tokens * d, 4);
   const std::vector<float> v = random_floats(tokens * d, 5);
   // Scores that keep growing, so that the reference maximum moves in the middle of calls.
@@ -202,6 +202,7 @@ TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
     for (int i = 0; i < d; ++i) k[size_t(t * d + i)] *= 0.1f * static_cast<float>(t);
   }
   const auto run = [&](const std::vector<int>& ends, const AttentionKernels* kernels) {
+    const int rows = kernels->panel - 1;
     State state(kernels->panel, d);
     kernels->load_queries(DType::kF32, q.data(), d, rows, d, 0.7f, state.q_t.data());
     int begin = 0;
@@ -216,9 +217,10 @@ TEST_P(KernelsTest, AttentionBitsDependOnlyOnGroupsOf32Tokens) {
     kernels->store_outputs(state.view, rows, DType::kF32, out.data(), d, nullptr);
     return out;
   };
-  const std::vector<float> whole = run({tokens}, kernels().attention);
+  const std::vector<float> widest = run({tokens}, kernels().attention);
   for (const AttentionKernels* width : widths()) {
-    EXPECT_EQ(whole, run({tokens}, width)) << width->panel << " rows at a time";
+    const std::vector<float> whole = run({tokens}, width);
+    EXPECT_TRUE(std::equal(whole.begin(), whole.end(), widest.begin())) << width->panel << " rows";
     EXPECT_EQ(whole, run({32, 64, 96, 128, 160, 192, tokens}, width));
     EXPECT_EQ(whole, run({128, tokens}, width));
     EXPECT_EQ(whole, run({96, 192, tokens}, width));
