@@ -223,6 +223,7 @@ TEST_F(CudaPlan, ManyAtOnceAreThePlansOneByOne) {
     // The attention part comes first.
     const std::vector<uint8_t> part = early[i].read();
     const auto end = std::find_if(part.begin(), part.end(), [](uint8_t b) { return b != 0; });
+    ASSERT_TRUE(end != part.end());  // every tile has its place in the order
     const auto begin = end - part.begin();
     EXPECT_TRUE(std::equal(end, part.end(), whole.begin() + begin));
     EXPECT_EQ(at_once[i].damage() + early[i].damage() + symbols[i].damage(), "");
