@@ -197,6 +197,33 @@ BenchRow base_row(const char* op, const BenchShape& s) {
   return r;
 }
 
+Result<BenchCase> linear_case(const std::shared_ptr<World>& w, int64_t in, int64_t out) {
+  const BenchShape& shape = w->shape;
+  LinearParams p;
+  FO_ASSIGN_OR_RETURN(p.x, w->random({1, shape.n, in}));
+  FO_ASSIGN_OR_RETURN(p.weight, w->weight(out, in, 0));
+  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, out}));
+  FO_RETURN_IF_ERROR(w->backend.supports(p));
+  FO_RETURN_IF_ERROR(w->reserve(w->backend.workspace_bytes(p)));
+  BenchRow row;
+  row.op = "linear";
+  row.n = shape.n;
+  row.dtype = dtype_name(shape.dtype);
+  row.in_features = in;
+  row.out_features = out;
+  row.flops = 2.0 * double(shape.n) * double(in) * double(out);
+  return BenchCase{row, [w, p] { return w->backend.linear(w->exec, p); }};
+}
+
+// What a projection is held against: the plain layer of the vendor's library.
+Status add_vendor_linear(const std::shared_ptr<World>& w, int64_t in, int64_t out,
+                         std::vector<BenchCase>& cases) {
+  if (w->backend.info().name == "cpu") return ok_status();  // the same kernels
+  FO_ASSIGN_OR_RETURN(BenchCase linear, linear_case(w, in, out));
+  cases.push_back(std::move(linear));
+  return ok_status();
+}
+
 }  // namespace
 
 Status check_shape(const BenchShape& shape) {
@@ -271,6 +298,7 @@ Result<std::vector<BenchCase>> gemm_q_cases(Backend& backend, const BenchShape& 
     row.flops = dense_flops * device->counts.row_density();
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_q(w->exec, sparse); }});
   }
+  FO_RETURN_IF_ERROR(add_vendor_linear(w, in, width, cases));
   return cases;
 }
 
@@ -311,12 +339,12 @@ Result<std::vector<BenchCase>> gemm_qkv_cases(Backend& backend, const BenchShape
     row.sparsity = 1 - row.flops / (3 * of_q);  // of all three
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_qkv(w->exec, sparse); }});
   }
+  FO_RETURN_IF_ERROR(add_vendor_linear(w, in, 3 * width, cases));
   return cases;
 }
 
 Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& shape,
                                             const std::vector<double>& sparsities) {
-  constexpr int kPlanes = 2;  // a first-order forecast
   auto w = std::make_shared<World>(backend, shape);
   const int64_t width = int64_t{shape.heads} * shape.head_dim;
   const int64_t out = shape.out_features ? shape.out_features : width;
@@ -336,9 +364,9 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
   cases.push_back({row, [w, p] { return w->backend.gemm_o(w->exec, p); }});
 
   GemmOParams planes = p;
-  planes.num_planes = kPlanes;
-  planes.coefficients[1] = 2.f;
-  for (int m = 0; m < kPlanes; ++m) {
+  planes.num_planes = shape.planes;
+  for (int m = 0; m < shape.planes; ++m) {
+    planes.coefficients[m] = float(1 << m);
     FO_ASSIGN_OR_RETURN(planes.planes[m], w->random({1, shape.n, out}));
   }
   FO_ASSIGN_OR_RETURN(const auto to_time, symbols_to_time(*w, {"s_c"}, sparsities));
@@ -352,20 +380,23 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
     row.flops = dense_flops * device->counts.row_density();
     // The planes are read, the result is written, the computed heads' rows are read.
     row.bytes = double(dtype_bytes(shape.dtype)) * double(shape.n) *
-                ((kPlanes + 1) * double(out) + double(width) * device->counts.row_density());
+                ((shape.planes + 1) * double(out) + double(width) * device->counts.row_density());
     cases.push_back({row, [w, sparse, device] { return w->backend.gemm_o(w->exec, sparse); }});
   }
 
   // The Update pass beside them: bias planes and full output at half of the rows cached.
   FO_ASSIGN_OR_RETURN(const SparseSymbols half, make_symbols(*w, "s_c", 0.5));
   FO_ASSIGN_OR_RETURN(auto device, place(*w, half));
-  for (const int num_planes : {1, kPlanes}) {
-    GemmOUpdateParams update{.base = planes};
+  GemmOUpdateParams update{.base = planes};
+  update.base.symbols = device->view;
+  update.base.plan = device->plan;
+  update.factors[0] = p.attn;
+  for (int num_planes = 1; num_planes <= shape.planes; ++num_planes) {
+    if (num_planes > 1) {
+      FO_ASSIGN_OR_RETURN(update.factors[num_planes - 1],
+                          w->random({1, shape.n, shape.heads, shape.head_dim}));
+    }
     update.base.num_planes = num_planes;
-    update.base.symbols = device->view;
-    update.base.plan = device->plan;
-    update.factors[0] = p.attn;
-    FO_ASSIGN_OR_RETURN(update.factors[1], w->random({1, shape.n, shape.heads, shape.head_dim}));
     row.op = "gemm-o-update-" + std::to_string(num_planes);
     row.pattern = "s_c";
     row.sparsity = 0;  // everything is computed, plus the slopes of the cached half
@@ -374,30 +405,16 @@ Result<std::vector<BenchCase>> gemm_o_cases(Backend& backend, const BenchShape& 
     cases.push_back(
         {row, [w, update, device] { return w->backend.gemm_o_update(w->exec, update); }});
   }
+  FO_RETURN_IF_ERROR(add_vendor_linear(w, width, out, cases));
   return cases;
 }
 
 Result<std::vector<BenchCase>> linear_cases(Backend& backend, const BenchShape& shape) {
   auto w = std::make_shared<World>(backend, shape);
   const int64_t width = int64_t{shape.heads} * shape.head_dim;
-  const int64_t in = shape.in_features ? shape.in_features : width;
-  const int64_t out = shape.out_features ? shape.out_features : width;
-  LinearParams p;
-  FO_ASSIGN_OR_RETURN(p.x, w->random({1, shape.n, in}));
-  FO_ASSIGN_OR_RETURN(p.weight, w->weight(out, in, 0));
-  FO_ASSIGN_OR_RETURN(p.out, w->random({1, shape.n, out}));
-  FO_RETURN_IF_ERROR(backend.supports(p));
-  FO_RETURN_IF_ERROR(w->reserve(backend.workspace_bytes(p)));
-  BenchRow row;
-  row.op = "linear";
-  row.n = shape.n;
-  row.dtype = dtype_name(shape.dtype);
-  row.in_features = in;
-  row.out_features = out;
-  row.flops = 2.0 * double(shape.n) * double(in) * double(out);
-  std::vector<BenchCase> cases;
-  cases.push_back({row, [w, p] { return w->backend.linear(w->exec, p); }});
-  return cases;
+  FO_ASSIGN_OR_RETURN(BenchCase only, linear_case(w, shape.in_features ? shape.in_features : width,
+                                                  shape.out_features ? shape.out_features : width));
+  return std::vector<BenchCase>{std::move(only)};
 }
 
 namespace {

@@ -58,6 +58,7 @@ struct BenchShape {
   int block_kv = 64;
   int64_t in_features = 0;    // linear; 0 = heads * head_dim
   int64_t out_features = 0;   // linear; 0 = heads * head_dim
+  int planes = 2;             // bias planes that GEMM-O adds: 2 are a first-order forecast
   DType dtype = DType::kF32;  // of activations, weights and planes
   uint64_t seed = 1;
   // Of a trace, in place of those that patterns and sparsities ask for. REQUIRES their geometry to
@@ -68,7 +69,8 @@ struct BenchShape {
 // Whether symbols of this shape can exist.
 Status check_shape(const BenchShape& shape);
 
-// Each makes the dense case first, then one per (pattern, sparsity).
+// Each makes the dense case first, then one per (pattern, sparsity); those of GEMM-Q and GEMM-O end
+// with a linear layer of the same size where another library computes that (on a GPU).
 Result<std::vector<BenchCase>> attention_cases(Backend& backend, const BenchShape& shape,
                                                const std::vector<std::string>& patterns,
                                                const std::vector<double>& sparsities);

@@ -29,7 +29,7 @@ struct Flags {
   ModelFlags model;   // device flags only
   OutputFlags output;
   std::string plot;
-  std::optional<int> n, heads, head_dim, block, repeats, in_features, out_features;
+  std::optional<int> n, heads, head_dim, block, repeats, in_features, out_features, planes;
   std::optional<uint64_t> seed;
   std::vector<std::string> patterns;
   std::vector<double> sparsities;
@@ -53,6 +53,7 @@ BenchShape shape_of(const Flags& f) {
   s.block_q = s.block_kv = f.block.value_or(64);
   s.in_features = f.in_features.value_or(0);
   s.out_features = f.out_features.value_or(0);
+  s.planes = f.planes.value_or(s.planes);
   s.seed = f.seed.value_or(1);
   return s;
 }
@@ -242,6 +243,9 @@ void add_bench(CLI::App& app, CommandLine& line) {
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   add_number(*sub, "--in", flags->in_features, 1, "input features (default heads * head-dim)");
   add_number(*sub, "--out", flags->out_features, 1, "output features (default heads * head-dim)");
+  sub->add_option("--planes", flags->planes, "bias planes that gemm-o adds, 1 to 4 (default 2)")
+      ->type_name("N")
+      ->check(CLI::Range(1, GemmOParams::kMaxPlanes));
   add_number(*sub, "--repeats", flags->repeats, 1, "timed repetitions (default 7)");
   add_number(*sub, "--seed", flags->seed, uint64_t{0}, "seed of data and symbols (default 1)");
   sub->add_option("--pattern", flags->patterns, "of attention: s_s, s_c, both, window")

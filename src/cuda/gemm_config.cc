@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/ceil_div.h"
 #include "cuda/checks.h"
 #include "cuda/kernels/sm90/gemm_args.h"
 
@@ -190,6 +191,12 @@ TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns) {
     desc.box[i] = box[i];
   }
   return desc;
+}
+
+int gemm_q_window(int units, int blocks, int block_rows) {
+  int window = sm90::kGemmQWindowRows / block_rows;
+  while (units * (ceil_div(blocks, window) + 1) > sm90::kGemmQMaxCounts) window *= 2;
+  return window;
 }
 
 int gemm_o_panel(int column_tiles, int64_t in_features, bool symbols) {

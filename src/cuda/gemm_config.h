@@ -50,6 +50,12 @@ TensorMapDesc weight_map(const CudaPackedWeight& weight, int columns);
 
 // ---- launches
 
+// Query blocks of a window of sparse GEMM-Q, whose tiles are dealt before those of the next: of
+// 1024 rows of x, or of more where the counts that the kernel keeps of `units` column groups (see
+// count_windows() in kernels/sm90/gemm_q_schedule.cuh) would not fit. REQUIRES: units at most
+// kGemmQMaxUnits.
+int gemm_q_window(int units, int blocks, int block_rows);
+
 // Column tiles of GEMM-O that are walked before the next row tile. Without symbols all CTAs are at
 // about the same k step: all column tiles, while the columns of the weight that belong to that step
 // stay in L2, else equal parts. With symbols CTAs drift apart, and a panel is as wide as its whole

@@ -70,7 +70,13 @@ Status launch(cudaStream_t stream, const Launcher& launcher,
   args.rows = static_cast<int32_t>(x.size(1));
   args.k_steps = static_cast<int32_t>(ceil_div(x.size(2), sm90::kGemmBlockK));
   args.token_offset = last.token_offset;
-  if (last.symbols) take_symbols(last, args);
+  if (last.symbols) {
+    take_symbols(last, args);
+    const int blocks = args.end_block - args.first_block;
+    const int units = args.batch * args.sections[args.num_sections - 1].groups;
+    args.window_blocks = gemm_q_window(units, blocks, args.block_rows);
+    args.windows = static_cast<int32_t>(ceil_div(blocks, args.window_blocks));
+  }
   const int grid = static_cast<int>(std::min<int64_t>(launcher.sms, tiles));
   return cuda_status(
       sm90::launch_gemm_q(args, x.dtype, static_cast<int>(last.out.size(3)), grid, stream),

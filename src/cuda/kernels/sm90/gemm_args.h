@@ -28,8 +28,12 @@ constexpr int gemm_q_heads(int head_dim) {
   return head_dim == 64 ? 2 : 1;
 }
 constexpr int kGemmQSections = 3;
-// Column groups of the sparse section over the batch: their counts lie in shared memory.
+// Column groups of the sparse section over the batch, and the numbers that are kept of all of them
+// in shared memory: see count_windows() in gemm_q_schedule.cuh.
 constexpr int kGemmQMaxUnits = 2048;
+constexpr int kGemmQMaxCounts = 3 * kGemmQMaxUnits;
+// Rows of x whose tiles are dealt before the next ones: 6 MiB of 3072 columns.
+constexpr int kGemmQWindowRows = 1024;
 
 // One projection of x.
 struct GemmQSection {
@@ -54,6 +58,7 @@ struct GemmQArgs {
   // Of the last section, if it has symbols: S_c and the query blocks that the segment touches.
   const uint64_t* c;
   int32_t c_words, block_rows, first_block, end_block, token_offset;
+  int32_t windows, window_blocks;  // of the blocks from first_block to end_block
 };
 
 // ---- GEMM-O: tiles of 128 rows by 256 columns.

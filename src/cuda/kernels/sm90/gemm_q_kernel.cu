@@ -10,14 +10,14 @@ namespace {
 template <int kHeadDim>
 struct GemmQShared : GemmShared<kGemmQRows, gemm_q_columns(kHeadDim), GemmQItem> {
   alignas(16) float rms_weight[kGemmQSections][kHeadDim];
-  int blocks[kGemmQMaxUnits];  // active, of every unit of the sparse section
+  int before[kGemmQMaxCounts];  // see count_windows()
 };
 
 // Describes the tiles of this CTA, ahead of those who load and multiply them: to find one takes
 // longer than the ring of k steps lasts.
 template <int kHeadDim, class Shared>
 __device__ __forceinline__ void deal_tiles(const GemmQArgs& p, Shared& s) {
-  GemmQSchedule schedule(p, s.blocks);
+  GemmQSchedule schedule(p, s.before);
   RingState<kItems> items;
   GemmQTile tile;
   for (;;) {
@@ -149,12 +149,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
     const float* weight = p.sections[i].rms_weight;
     if (weight && threadIdx.x < kHeadDim) s.rms_weight[i][threadIdx.x] = weight[threadIdx.x];
   }
-  if (p.num_sections > p.num_dense) {
-    const int units = p.batch * p.sections[p.num_sections - 1].groups;
-    for (int u = static_cast<int>(threadIdx.x); u < units; u += kGemmThreads) {
-      s.blocks[u] = count_blocks<gemm_q_heads(kHeadDim)>(p, u);
-    }
-  }
+  if (p.num_sections > p.num_dense) count_windows<gemm_q_heads(kHeadDim)>(p, s.before);
   __syncthreads();
 
   const int warpgroup = uniform(static_cast<int>(threadIdx.x / 128));

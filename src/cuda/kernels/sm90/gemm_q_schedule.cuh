@@ -67,35 +67,65 @@ __device__ __forceinline__ uint64_t unit_word(const GemmQArgs& p, int unit, int 
   return word & range_mask(w, p.first_block, p.end_block);
 }
 
-// Active blocks of a unit in the segment.
+// Active blocks of a unit among [begin, end).
 template <int kHeads>
-__device__ int count_blocks(const GemmQArgs& p, int unit) {
+__device__ int count_blocks(const GemmQArgs& p, int unit, int begin, int end) {
   int count = 0;
-  for (int w = p.first_block / 64; 64 * w < p.end_block; ++w) {
-    count += __popcll(unit_word<kHeads>(p, unit, w));
+  for (int w = begin / 64; 64 * w < end; ++w) {
+    count += __popcll(unit_word<kHeads>(p, unit, w) & range_mask(w, begin, end));
   }
   return count;
+}
+
+// Fills `before` [units][windows + 1] with the active blocks of every unit before each window, the
+// last number being all of them. By all threads of the CTA, with a barrier inside; the caller has
+// to put one behind it.
+template <int kHeads>
+__device__ void count_windows(const GemmQArgs& p, int* before) {
+  const int units = p.batch * p.sections[p.num_sections - 1].groups;
+  const int stride = p.windows + 1;
+  for (int i = static_cast<int>(threadIdx.x); i < units * p.windows; i += kGemmThreads) {
+    const int u = i / p.windows, w = i % p.windows;
+    const int begin = p.first_block + w * p.window_blocks;
+    before[u * stride + w + 1] =
+        count_blocks<kHeads>(p, u, begin, min(begin + p.window_blocks, p.end_block));
+  }
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for (int u = static_cast<int>(threadIdx.x / 32); u < units; u += kGemmThreads / 32) {
+    int* of_unit = before + u * stride;
+    int sum = 0;
+    for (int base = 0; base < stride; base += 32) {
+      const int w = base + lane;
+      int count = w > 0 && w < stride ? of_unit[w] : 0;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(kAllLanes, count, step);
+        if (lane >= step) count += other;
+      }
+      if (w < stride) of_unit[w] = sum + count;
+      sum += __shfl_sync(kAllLanes, count, 31);
+    }
+  }
 }
 
 // The list of one CTA. A whole warp calls every function, and all lanes know the same.
 class GemmQSchedule {
  public:
-  // `blocks`: active blocks of every sparse unit, in shared memory.
-  __device__ GemmQSchedule(const GemmQArgs& p, const int* blocks)
+  // `before`: see count_windows(); in shared memory.
+  __device__ GemmQSchedule(const GemmQArgs& p, const int* before)
       : p_(p),
-        blocks_(blocks),
+        before_(before),
         sparse_(p.num_sections > p.num_dense),
         per_(sparse_ ? kGemmQRows / p.block_rows : 2),
         dense_pairs_((p.rows + kGemmQRows - 1) / kGemmQRows),
         units_(sparse_ ? p.batch * p.sections[p.num_sections - 1].groups : 0) {
     for (int s = 0; s < p.num_dense; ++s) dense_ += dense_tiles(s);
-    int full = 0, most = 0;
+    int full = 0;
     for (int u = lane(); u < units_; u += 32) {
-      full += blocks_[u] / per_;
-      most = max(most, blocks_[u] / per_);
-      parts_ += blocks_[u] % per_ != 0;
+      full += blocks(u) / per_;
+      parts_ += blocks(u) % per_ != 0;
     }
-    most_ = __reduce_max_sync(kAllLanes, most);
     parts_ = __reduce_add_sync(kAllLanes, parts_);
     const int total = dense_ + __reduce_add_sync(kAllLanes, full);
     const int grid = static_cast<int>(gridDim.x);
@@ -150,19 +180,23 @@ class GemmQSchedule {
       tile.count = half < 0 ? 2 : 1;
       return true;
     }
-    // Level k holds the k-th tile of every unit that has so many. Find the level of this index.
-    int low = 0, high = most_;  // before(low) <= index < before(high)
-    while (high - low > 1) {
-      const int level = (low + high) / 2;
-      if (before(level) <= index) {
-        low = level;
-      } else {
-        high = level;
-      }
+    int window = 0;  // whose tiles begin at or before this index
+    for (int end = p_.windows; end - window > 1;) {
+      const int middle = (window + end) / 2;
+      (sum_units([&](int u) { return tiles_before(u, middle); }) <= index ? window : end) = middle;
     }
+    index -= sum_units([&](int u) { return tiles_before(u, window); });
+    const auto tiles = [&](int u) { return tiles_before(u, window + 1) - tiles_before(u, window); };
+    // In a window, the k-th tile of every unit that has so many before the next.
+    int level = 0;
+    for (int end = p_.window_blocks / per_ + 1; end - level > 1;) {
+      const int middle = (level + end) / 2;
+      (sum_units([&](int u) { return min(tiles(u), middle); }) <= index ? level : end) = middle;
+    }
+    index -= sum_units([&](int u) { return min(tiles(u), level); });
     tile.section = p_.num_sections - 1;
-    tile.unit = nth_unit(index - before(low), [&](int u) { return blocks_[u] / per_ > low; });
-    tile.first_rank = low * per_ + (half > 0 ? per_ / 2 : 0);
+    tile.unit = nth_unit(index, [&](int u) { return tiles(u) > level; });
+    tile.first_rank = (tiles_before(tile.unit, window) + level) * per_ + (half > 0 ? per_ / 2 : 0);
     tile.count = half < 0 ? per_ : per_ / 2;
     return true;
   }
@@ -171,16 +205,25 @@ class GemmQSchedule {
   __device__ bool part(int index, GemmQTile& tile) const {
     if (index >= parts_) return false;
     tile.section = p_.num_sections - 1;
-    tile.unit = nth_unit(index, [&](int u) { return blocks_[u] % per_ != 0; });
-    tile.count = blocks_[tile.unit] % per_;
-    tile.first_rank = blocks_[tile.unit] - tile.count;
+    tile.unit = nth_unit(index, [&](int u) { return blocks(u) % per_ != 0; });
+    tile.count = blocks(tile.unit) % per_;
+    tile.first_rank = blocks(tile.unit) - tile.count;
     return true;
   }
 
-  // Tiles of all levels below this one.
-  __device__ int before(int level) const {
+  // Active blocks of a unit.
+  __device__ __forceinline__ int blocks(int u) const {
+    return before_[u * (p_.windows + 1) + p_.windows];
+  }
+  // Whole tiles of a unit whose first block lies before the window.
+  __device__ __forceinline__ int tiles_before(int u, int window) const {
+    const int first = (before_[u * (p_.windows + 1) + window] + per_ - 1) / per_;
+    return min(first, blocks(u) / per_);
+  }
+  template <class F>
+  __device__ int sum_units(F of) const {
     int sum = 0;
-    for (int u = lane(); u < units_; u += 32) sum += min(blocks_[u] / per_, level);
+    for (int u = lane(); u < units_; u += 32) sum += of(u);
     return __reduce_add_sync(kAllLanes, sum);
   }
 
@@ -197,14 +240,13 @@ class GemmQSchedule {
   }
 
   const GemmQArgs& p_;
-  const int* blocks_;
+  const int* before_;
   const bool sparse_;
   const int per_;
   const int dense_pairs_;  // pairs of 128 rows
   const int units_;
   int dense_ = 0;  // tiles of the dense sections
   int parts_ = 0;  // units whose last tile is not full
-  int most_;       // whole tiles of the unit with the most
   int rounds_, rest_;
   bool halve_;  // cut the rest in halves
   int turn_ = 0;
