@@ -6,10 +6,9 @@
 
 Random masks of whole blocks of 128 x 128 with exact counts, bf16, 24 heads of 128, for flashomni.attention,
 FlexAttention (compiled), and, where they can be imported, FlashAttention 4 (flash-attn-4 of PyPI) and FlashInfer
-(flashinfer-python of PyPI; its kernels called cake as well, at the masks that they take); each but the last also
-runs dense, beside PyTorch's attention by cuDNN. A sample is calls back to back after a warm-up of the same calls,
-so that every kernel runs at the clock that the power limit leaves it; the figures are medians over turns. What the
-libraries return is compared. Needs PyTorch with CUDA and the flashomni package.
+(flashinfer-python of PyPI); each also runs dense, beside PyTorch's attention by cuDNN. A sample is calls back to
+back after a warm-up of the same calls, so that every kernel runs at the clock that the power limit leaves it; the
+figures are medians over turns. What the libraries return is compared. Needs PyTorch with CUDA and the flashomni package.
 """
 import argparse
 import datetime
@@ -105,35 +104,22 @@ class FlashInfer:
     def __init__(self):
         import flashinfer
 
-        self.lib, self.backend, self.block = flashinfer, "fa3", BLOCK
+        self.lib = flashinfer
         self.work = torch.empty(128 << 20, dtype=torch.uint8, device="cuda")  # the calls follow each other
 
     def bind(self, q, k, v, mask):
         if mask is None:
             q, k, v = q[0], k[0], v[0]
-            return lambda: self.lib.single_prefill_with_kv_cache(q, k, v, backend=self.backend)[None]
+            return lambda: self.lib.single_prefill_with_kv_cache(q, k, v, backend="fa3")[None]
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (q, k, v))
-        parts = BLOCK // self.block
-        m = torch.from_numpy(mask).cuda().repeat_interleave(parts, 1).repeat_interleave(parts, 2)
-        sizes = torch.full(m.shape[:2], self.block, dtype=torch.int32, device="cuda")
-        wrapper = self.lib.VariableBlockSparseAttentionWrapper(self.work, backend=self.backend)
+        m = torch.from_numpy(mask).cuda()
+        sizes = torch.full(m.shape[:2], BLOCK, dtype=torch.int32, device="cuda")
+        wrapper = self.lib.VariableBlockSparseAttentionWrapper(self.work, backend="fa3")
         wrapper.plan(m, sizes, sizes, HEADS, HEADS, HEAD_DIM, q_data_type=torch.bfloat16)
         return lambda: wrapper.run(q, k, v).transpose(0, 1)[None]
 
 
-class FlashInferCake(FlashInfer):
-    """The same call's kernels for Hopper, which it never chooses itself: blocks of 64, at most 64 of them in a row."""
-
-    def __init__(self):
-        super().__init__()
-        self.backend, self.block = "cake", 64
-
-    def bind(self, q, k, v, mask):
-        return None if mask is None else super().bind(q, k, v, mask)
-
-
-PEERS = {"flex_attention": Flex, "flash_attention_4": FlashAttention4, "flashinfer": FlashInfer,
-         "flashinfer_cake": FlashInferCake}
+PEERS = {"flex_attention": Flex, "flash_attention_4": FlashAttention4, "flashinfer": FlashInfer}
 
 
 def run_for(call, ms):
@@ -224,8 +210,7 @@ def main():
                 dense = ms
             flops = 4e-9 * tokens * tokens * HEADS * HEAD_DIM * (1 - share)
             print(f"n {tokens} s {share:.2f}: " + ", ".join(
-                f"{name} {t:.3f} ms ({flops / t:.0f} TFLOP/s"
-                + (f", efficiency {dense[name] / t * (1 - share):.3f})" if name in dense else ")")
+                f"{name} {t:.3f} ms ({flops / t:.0f} TFLOP/s, efficiency {dense[name] / t * (1 - share):.3f})"
                 for name, t in ms.items()), flush=True)
     for name, why in not_run.items():
         print(f"not run: {name}: {why}")
