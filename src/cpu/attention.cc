@@ -28,7 +28,10 @@ constexpr int64_t kCachedKvFloats = 160 << 10;
 // every symbol block of one size.
 constexpr int64_t kAttentionStep = 32;
 // Tokens of a packing task; divides the tokens of a bit of needed_.
-constexpr int64_t kPackTokens = 16;
+constexpr int64_t kPackTokens = 32;
+// Tokens whose rows are fetched before they are packed: a head's rows are short and far apart, so
+// that hardware does not see them coming.
+constexpr int64_t kPackAhead = 8;
 
 // Where blocks begin: every so many tokens, or where a table says.
 class Blocks {
@@ -180,6 +183,11 @@ class Attention {
     return static_cast<const char*>(v.data) + offset * static_cast<int64_t>(dtype_bytes(v.dtype));
   }
 
+  // Of one head of a token.
+  int64_t row_bytes(const TensorView& v) const {
+    return head_dim_ * static_cast<int64_t>(dtype_bytes(v.dtype));
+  }
+
   // Brings the kv blocks that some active row of heads [begin, end) needs into f32.
   void pack(int64_t begin, int64_t end) {
     if (!packs_k_ && !packs_v_) return;
@@ -225,6 +233,9 @@ class Attention {
       for (int64_t g = 0; g < end - begin; ++g) {
         if (params_.symbols && !get_bit(needed_ + g * words(), bit)) continue;
         const int64_t group = begin + g;
+        if (t + kPackAhead < kv_tokens_) {
+          prefetch_row(element(v, group / heads_, t + kPackAhead, group % heads_), row_bytes(v));
+        }
         context_.kernels.to_f32(v.dtype, element(v, group / heads_, t, group % heads_),
                                 packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
       }
@@ -313,6 +324,7 @@ class Attention {
     const KvBlock kv = kv_rows(begin, item.group);
     const bool prefetches = kv_tokens_ * head_dim_ > kCachedKvFloats;
     PrefetchQueue coming;
+    if (prefetches) expect(coming, PrefetchQueue::kOutputs, params_.out, item);
     KvRuns todo = runs(item);
     for (TokenRange run = todo.next(); run.size() > 0;) {
       const TokenRange next_run = todo.next();
@@ -320,11 +332,7 @@ class Attention {
         expect(coming, part_of(kv, next_run));
       } else if (prefetches && next.group >= 0) {
         expect(coming, part_of(kv_rows(begin, next.group), runs(next).next()));
-        coming.set(PrefetchQueue::kQueries,
-                   element(params_.q, next.group / heads_, q_blocks_.begin(next.block),
-                           next.group % heads_),
-                   head_dim_ * int64_t(dtype_bytes(params_.q.dtype)), rows_of(next.block),
-                   params_.q.stride[1] * int64_t(dtype_bytes(params_.q.dtype)));
+        expect(coming, PrefetchQueue::kQueries, params_.q, next);
       }
       for (int i = 0; i < num_panels; ++i) {
         const AttentionKernels& kernels = *panels[i].kernels;
@@ -345,6 +353,14 @@ class Attention {
     constexpr int64_t kFloat = sizeof(float);
     coming.set(PrefetchQueue::kKeys, kv.k, head_dim_ * kFloat, kv.tokens, kv.k_stride * kFloat);
     coming.set(PrefetchQueue::kValues, kv.v, head_dim_ * kFloat, kv.tokens, kv.v_stride * kFloat);
+  }
+
+  // The rows of a query block in queries or outputs.
+  void expect(PrefetchQueue& coming, PrefetchQueue::AttentionSlot slot, const TensorView& v,
+              const Item& item) const {
+    coming.set(slot,
+               element(v, item.group / heads_, q_blocks_.begin(item.block), item.group % heads_),
+               row_bytes(v), rows_of(item.block), v.stride[1] * int64_t(dtype_bytes(v.dtype)));
   }
 
   bool skips() const { return params_.softmax_skip > 0; }

@@ -13,6 +13,13 @@ struct PrefetchStream {
   int64_t step = 0;
 };
 
+inline constexpr int64_t kCacheLine = 64;
+
+// Fetches the lines of `bytes` from `data` into L2.
+inline void prefetch_row(const char* data, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(data + i, 0, 2);
+}
+
 // Memory that coming products need, in the order of need. Hardware follows a stream only within its
 // page of 4 KiB and does not see short rows coming, so that weights, keys and values in L3 would
 // cost a third of the time; tiles therefore fetch what this queue holds, a little each.
@@ -24,7 +31,7 @@ class PrefetchQueue {
   static constexpr int kMostResults = 6;
   enum Slot { kRightFactor = 0, kLeftFactor = kMostRightFactors, kResults };
   // Of attention.
-  enum AttentionSlot { kKeys, kValues, kQueries };
+  enum AttentionSlot { kKeys, kValues, kQueries, kOutputs };
 
   // Replaces a slot: `rows` stretches of `row_bytes`, `stride_bytes` apart.
   void set(int slot, const void* data, int64_t row_bytes, int64_t rows = 1,
@@ -39,7 +46,7 @@ class PrefetchQueue {
     for (; first_ < kSlots; ++first_) {
       Region& region = regions_[first_];
       if (region.rows <= 0) continue;
-      const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
+      const int64_t bytes = std::min(region.row_bytes - region.taken, kCacheLine * lines);
       const PrefetchStream stream{region.data + region.taken, (bytes + lines - 1) / lines};
       region.advance(bytes);
       return stream;
@@ -52,18 +59,16 @@ class PrefetchQueue {
     for (; first_ < kSlots; ++first_) {
       Region& region = regions_[first_];
       while (region.rows > 0) {
-        const int64_t bytes = std::min(region.row_bytes - region.taken, kLine * lines);
-        const char* at = region.data + region.taken;
-        for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
+        const int64_t bytes = std::min(region.row_bytes - region.taken, kCacheLine * lines);
+        prefetch_row(region.data + region.taken, bytes);
         region.advance(bytes);
-        lines -= (bytes + kLine - 1) / kLine;
+        lines -= (bytes + kCacheLine - 1) / kCacheLine;
         if (lines <= 0) return;
       }
     }
   }
 
  private:
-  static constexpr int64_t kLine = 64;
   static constexpr int kSlots = kResults + kMostResults;
   struct Region {
     const char* data = nullptr;
