@@ -31,7 +31,7 @@ class PrefetchQueue {
   static constexpr int kMostResults = 6;
   enum Slot { kRightFactor = 0, kLeftFactor = kMostRightFactors, kResults };
   // Of attention.
-  enum AttentionSlot { kKeys, kValues, kQueries, kOutputs };
+  enum AttentionSlot { kQueries, kKeys, kValues, kOutputs };
 
   // Replaces a slot: `rows` stretches of `row_bytes`, `stride_bytes` apart.
   void set(int slot, const void* data, int64_t row_bytes, int64_t rows = 1,
