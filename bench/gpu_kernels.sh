@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Every kernel of the CUDA backend over its sweep of sizes and sparsities, for the tables of
-# docs/performance.md. One GPU, about four minutes.
+# docs/performance.md. One GPU, about two minutes.
 #
 #   bench/gpu_kernels.sh [PROGRAM [OUT_PREFIX]]      build/release/bin/flashomni, bench/results/DATE-gpu
 #
