@@ -54,29 +54,34 @@ TEST_P(CudaGemmQ, MatchesTheOracle) {
 }
 
 // Enough rows that the schedule goes through several windows of them and a CTA through several
-// tiles, and segments that begin and end within a window.
+// tiles, or through more windows than a warp has lanes; and segments that begin and end within one.
 TEST_P(CudaGemmQ, MatchesTheOracleOverManyWindows) {
+  struct Size {
+    int heads, tokens, rows;
+  };
   uint64_t seed = 614000;
   for (Pattern pattern : {Pattern::kAllOnes, Pattern::kRandomC, Pattern::kOneHead}) {
     for (const int block : {64, 128}) {
       for (const int offset : {0, 900}) {
-        GemmQCase c = random_case(++seed, pattern);
-        c.geometry.batch = 2;
-        c.geometry.heads = 12;
-        c.geometry.block_q = c.geometry.block_kv = block;
-        c.geometry.q_tokens = c.geometry.kv_tokens = 4200;
-        c.token_offset = offset;
-        c.rows = 3200;
-        c.in_features = 8;
-        c.sparse = true;
-        SCOPED_TRACE(c.text());
-        const GemmQData data = make_data(c);
-        GemmQData poisoned = data;
-        poison(c, poisoned);
-        const GemmQOutcome outcome = run(backend(), c, poisoned);
-        ASSERT_TRUE(outcome.status.ok()) << outcome.status.to_string();
-        EXPECT_EQ(outcome.damage, "");
-        EXPECT_TRUE(compare(outcome.out, make_truth(c, data)));
+        for (const Size size : {Size{12, 4200, 3200}, Size{2, 35000, 34000}}) {
+          GemmQCase c = random_case(++seed, pattern);
+          c.geometry.batch = size.heads > 2 ? 2 : 1;
+          c.geometry.heads = size.heads;
+          c.geometry.block_q = c.geometry.block_kv = block;
+          c.geometry.q_tokens = c.geometry.kv_tokens = size.tokens;
+          c.token_offset = offset;
+          c.rows = size.rows;
+          c.in_features = 8;
+          c.sparse = true;
+          SCOPED_TRACE(c.text());
+          const GemmQData data = make_data(c);
+          GemmQData poisoned = data;
+          poison(c, poisoned);
+          const GemmQOutcome outcome = run(backend(), c, poisoned);
+          ASSERT_TRUE(outcome.status.ok()) << outcome.status.to_string();
+          EXPECT_EQ(outcome.damage, "");
+          EXPECT_TRUE(compare(outcome.out, make_truth(c, data)));
+        }
       }
     }
   }
