@@ -10,6 +10,7 @@
 #include "tests/cuda/cuda_backend.h"
 #include "tests/cuda/layer_steps.h"
 #include "tests/testkit/attention_case.h"
+#include "tests/testkit/gemm_q_case.h"
 
 namespace flashomni::testkit {
 namespace {
@@ -57,6 +58,30 @@ TEST_F(CudaSmoke, Attention) {
       expect_ok(outcome.status);
       EXPECT_EQ(outcome.damage, "");
     }
+  }
+}
+
+// The schedule of GEMM-Q with several windows of rows, and with more than a warp has lanes.
+TEST_F(CudaSmoke, GemmQWindows) {
+  for (const int tokens : {2300, 34000}) {
+    GemmQCase c;
+    c.seed = 643000;
+    c.pattern = Pattern::kRandomC;
+    c.geometry = {.batch = 1,
+                  .heads = 1,
+                  .q_tokens = tokens,
+                  .kv_tokens = tokens,
+                  .block_q = 128,
+                  .block_kv = 128};
+    c.rows = tokens;
+    c.in_features = 8;
+    c.head_dim = 64;
+    c.x_dtype = c.weight_dtype = c.out_dtype = DType::kBF16;
+    c.sparse = true;
+    SCOPED_TRACE(c.text());
+    const GemmQOutcome outcome = run(backend(), c, make_data(c));
+    expect_ok(outcome.status);
+    EXPECT_EQ(outcome.damage, "");
   }
 }
 
