@@ -43,10 +43,11 @@ def attention(
         return _core.attention(q, k, v, core, factor, cached)
     from .torch_ops import ops, symbol_arguments
 
-    c, s, plan, block_q, block_kv = symbol_arguments(
+    arguments = symbol_arguments(
         symbols, q.device, q.shape[0], q.shape[2], q.shape[1], k.shape[1]
     )
-    return ops.attention(q, k, v, c, s, plan, block_q, block_kv, factor, cached)
+    every_row = symbols is None or symbols.every_row
+    return ops.attention(q, k, v, *arguments, every_row, factor, cached)
 
 
 def build_symbols(
@@ -96,4 +97,5 @@ def build_symbols(
         parameter,
         protect_text,
     )
-    return Symbols(Geometry(q.shape[0], q.shape[2], q.shape[1], k.shape[1], bq, bkv), c, s)
+    geometry = Geometry(q.shape[0], q.shape[2], q.shape[1], k.shape[1], bq, bkv)
+    return Symbols(geometry, c, s, every_row=theta < 0)

@@ -60,6 +60,7 @@ def gemm_q(
     heads = weight.out_features // max(1, weight.head_dim)
     total = tokens or token_offset + x.shape[1]
     arguments = symbol_arguments(symbols, x.device, x.shape[0], heads, total, total)
+    every_row = symbols is None or symbols.every_row
     cos, sin = rope or (None, None)
     return ops.gemm_q(
         x,
@@ -71,6 +72,7 @@ def gemm_q(
         cos,
         sin,
         *arguments,
+        every_row,
         total,
         token_offset,
     )

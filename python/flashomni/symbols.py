@@ -71,12 +71,15 @@ class Symbols:
     int64 torch tensors after `to(device)`. Bit i of c: 1 = query block i is computed, 0 = it comes from
     the cache. Bit j of s: 1 = computed against key/value block j, 0 = skipped. Symbols do not change
     after they are made.
+
+    every_row: known to compute every query block, so that results need not be cleared first.
     """
 
-    def __init__(self, geometry: Geometry, c: Any, s: Any):
+    def __init__(self, geometry: Geometry, c: Any, s: Any, *, every_row: bool = False):
         self.geometry = Geometry(*geometry)
         self.c = c
         self.s = s
+        self.every_row = every_row
         self._plan: Any = None
 
     # ---- making them
@@ -86,7 +89,9 @@ class Symbols:
         if repair:
             core = core.repaired()
         core.validate()
-        return cls(Geometry(*core.geometry), *core.words())
+        counts = core.counts()
+        every_row = counts["active_rows"] == counts["rows"]
+        return cls(Geometry(*core.geometry), *core.words(), every_row=every_row)
 
     @classmethod
     def ones(
@@ -224,13 +229,14 @@ class Symbols:
                 words = torch.from_numpy(words.view(np.int64).copy())
             return words.to(device)
 
-        return Symbols(self.geometry, moved(self.c), moved(self.s))
+        return Symbols(self.geometry, moved(self.c), moved(self.s), every_row=self.every_row)
 
     def numpy(self) -> Symbols:
         """The same symbols as NumPy arrays."""
         if not self.is_torch:
             return self
-        return Symbols(self.geometry, _host(self.c).view(np.uint64), _host(self.s).view(np.uint64))
+        words = (_host(self.c).view(np.uint64), _host(self.s).view(np.uint64))
+        return Symbols(self.geometry, *words, every_row=self.every_row)
 
     @property
     def plan(self) -> Any:

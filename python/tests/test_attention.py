@@ -133,6 +133,24 @@ def test_cached_rows_and_empty_tensors():
     assert flashomni.attention(q, k, v, cached_all).abs().max() == 0
 
 
+def test_results_are_cleared_unless_every_row_is_known_to_be_computed():
+    rows = np.ones((2, 2), bool)
+    mask = np.ones((2, 2, 2), bool)
+    assert Symbols.ones(128, heads=2).every_row
+    assert Symbols.from_block_mask(mask, 128).to("cpu").every_row
+    rows[1, 0] = False
+    some = Symbols.from_block_mask(mask, 128, cached=~rows)
+    for symbols in (some, some.to("cpu"), some.to("cpu").numpy()):
+        assert not symbols.every_row
+    words = Symbols.ones(128, heads=2).to("cpu")
+    unknown = Symbols(words.geometry, words.c, words.s)
+    assert not unknown.every_row, "symbols of a caller's own words are not looked at"
+    q, k, v = (torch.from_numpy(x) for x in inputs(10, 1, 2, 64, 128, 128))
+    assert torch.equal(flashomni.attention(q, k, v, unknown), flashomni.attention(q, k, v, words))
+    assert flashomni.build_symbols(q, k, skip=0.5).every_row
+    assert not flashomni.build_symbols(q, k, text=(0, 64), cache=0.9).every_row
+
+
 def test_torch_refusals():
     q, k, v = (torch.from_numpy(x) for x in inputs(10, 1, 2, 64, 128, 128))
     with pytest.raises(NotImplementedError, match="dtype"):

@@ -38,8 +38,8 @@ def cases():
         wq,
         wo,
         {
-            "attention": (q, k, v, c, s, plan, 64, 64, 0.0, None),
-            "gemm_q": (x, wq.id, H, D, None, 1e-6, None, None, c, s, plan, 64, 64, N, 0),
+            "attention": (q, k, v, c, s, plan, 64, 64, False, 0.0, None),
+            "gemm_q": (x, wq.id, H, D, None, 1e-6, None, None, c, s, plan, 64, 64, False, N, 0),
             "gemm_o": (q, wo.id, 48, None, planes, [1.0, 1.0], c, s, plan, 64, 64, 0, 0),
             "gemm_o_update": (factors, wo.id, 48, None, c, s, plan, 64, 64),
             "pool": (q, 64, True),

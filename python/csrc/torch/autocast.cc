@@ -27,17 +27,17 @@ auto op_for(const char* name) {
 template <c10::DeviceType device>
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const OptTensor& c,
                  const OptTensor& s, const OptTensor& plan, int64_t block_q, int64_t block_kv,
-                 double scale, const OptTensor& cached) {
+                 bool every_row, double scale, const OptTensor& cached) {
   using Signature =
       Tensor(const Tensor&, const Tensor&, const Tensor&, const OptTensor&, const OptTensor&,
-             const OptTensor&, int64_t, int64_t, double, const OptTensor&);
+             const OptTensor&, int64_t, int64_t, bool, double, const OptTensor&);
   static const auto op = op_for("flashomni::attention").typed<Signature>();
   const at::ScalarType type = at::autocast::get_autocast_dtype(device);
   return without_autocast(device, [&] {
     return op.call(at::autocast::cached_cast(type, q, device),
                    at::autocast::cached_cast(type, k, device),
-                   at::autocast::cached_cast(type, v, device), c, s, plan, block_q, block_kv, scale,
-                   at::autocast::cached_cast(type, cached, device));
+                   at::autocast::cached_cast(type, v, device), c, s, plan, block_q, block_kv,
+                   every_row, scale, at::autocast::cached_cast(type, cached, device));
   });
 }
 
@@ -49,15 +49,16 @@ template <c10::DeviceType device>
 Tensor gemm_q(const Tensor& x, int64_t weight, int64_t heads, int64_t head_dim,
               const OptTensor& rms_weight, double rms_eps, const OptTensor& cos,
               const OptTensor& sin, const OptTensor& c, const OptTensor& s, const OptTensor& plan,
-              int64_t block_q, int64_t block_kv, int64_t tokens, int64_t token_offset) {
+              int64_t block_q, int64_t block_kv, bool every_row, int64_t tokens,
+              int64_t token_offset) {
   using Signature = Tensor(const Tensor&, int64_t, int64_t, int64_t, const OptTensor&, double,
                            const OptTensor&, const OptTensor&, const OptTensor&, const OptTensor&,
-                           const OptTensor&, int64_t, int64_t, int64_t, int64_t);
+                           const OptTensor&, int64_t, int64_t, bool, int64_t, int64_t);
   static const auto op = op_for("flashomni::gemm_q").typed<Signature>();
   return without_autocast(device, [&] {
     return op.call(at::autocast::cached_cast(projection_type(device), x, device), weight, heads,
-                   head_dim, rms_weight, rms_eps, cos, sin, c, s, plan, block_q, block_kv, tokens,
-                   token_offset);
+                   head_dim, rms_weight, rms_eps, cos, sin, c, s, plan, block_q, block_kv,
+                   every_row, tokens, token_offset);
   });
 }
 

@@ -83,7 +83,7 @@ Tensor plan(const Tensor& c, const Tensor& s, int64_t q_tokens, int64_t kv_token
 
 Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, const OptTensor& c,
                  const OptTensor& s, const OptTensor& plan_in, int64_t block_q, int64_t block_kv,
-                 double scale, const OptTensor& cached) {
+                 bool every_row, double scale, const OptTensor& cached) {
   constexpr const char* op = "attention";
   for (const auto& [name, t] :
        {std::pair("q", &q_in), std::pair("k", &k_in), std::pair("v", &v_in)}) {
@@ -102,7 +102,7 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, con
                       ", wanted that of q, ", q.scalar_type(), q.sizes());
     out = cached->clone(at::MemoryFormat::Contiguous);
   } else {
-    out = a ? at::zeros(q.sizes(), q.options()) : at::empty(q.sizes(), q.options());
+    out = every_row ? at::empty(q.sizes(), q.options()) : at::zeros(q.sizes(), q.options());
   }
   if (out.numel() == 0) return out;
   Tensor storage;
@@ -130,8 +130,8 @@ int64_t pack_weight(const Tensor& weight, const OptTensor& bias, int64_t head_di
 Tensor gemm_q(const Tensor& x_in, int64_t weight, int64_t heads, int64_t head_dim,
               const OptTensor& rms_weight, double rms_eps, const OptTensor& cos,
               const OptTensor& sin, const OptTensor& c, const OptTensor& s,
-              const OptTensor& plan_in, int64_t block_q, int64_t block_kv, int64_t tokens,
-              int64_t token_offset) {
+              const OptTensor& plan_in, int64_t block_q, int64_t block_kv, bool every_row,
+              int64_t tokens, int64_t token_offset) {
   constexpr const char* op = "gemm_q";
   TORCH_CHECK_VALUE(x_in.dim() == 3, "flashomni::gemm_q: x has ", x_in.dim(),
                     " dimensions, wanted [batch, rows, features]");
@@ -141,7 +141,9 @@ Tensor gemm_q(const Tensor& x_in, int64_t weight, int64_t heads, int64_t head_di
   const auto packed = torch_take(op, find_weight(weight));
   const int64_t all = tokens > 0 ? tokens : token_offset + x.size(1);
   const SymbolArgs a = symbols_of(op, device, c, s, x.size(0), heads, all, all, block_q, block_kv);
-  Tensor out = at::zeros({x.size(0), all, heads, head_dim}, x.options());
+  const at::DimVector shape = {x.size(0), all, heads, head_dim};
+  const bool all_written = every_row && x.size(1) == all;
+  Tensor out = all_written ? at::empty(shape, x.options()) : at::zeros(shape, x.options());
   Tensor storage;
   GemmQParams p{.x = device.view("x", x), .weight = packed.get()};
   const OptTensor rms =
@@ -384,13 +386,13 @@ void define_functional(torch::Library& m) {
       "plan(Tensor c, Tensor s, int q_tokens, int kv_tokens, int block_q, int block_kv) -> Tensor");
   m.def(
       "attention(Tensor q, Tensor k, Tensor v, Tensor? c, Tensor? s, Tensor? plan, int block_q, "
-      "int block_kv, float scale, Tensor? cached) -> Tensor");
+      "int block_kv, bool every_row, float scale, Tensor? cached) -> Tensor");
   m.def("pack_weight(Tensor weight, Tensor? bias, int head_dim) -> int");
   m.def("free_weight(int id) -> ()", [](int64_t id) { unregister_weight(id); });
   m.def(
       "gemm_q(Tensor x, int weight, int heads, int head_dim, Tensor? rms_weight, float rms_eps, "
       "Tensor? cos, Tensor? sin, Tensor? c, Tensor? s, Tensor? plan, int block_q, int block_kv, "
-      "int tokens, int token_offset) -> Tensor");
+      "bool every_row, int tokens, int token_offset) -> Tensor");
   m.def(
       "gemm_o(Tensor attn, int weight, int width, Tensor? mlp, Tensor? planes, float[] "
       "coefficients, "

@@ -20,7 +20,7 @@ def _plan(c, s, q_tokens, kv_tokens, block_q, block_kv):
 
 
 @register_fake("flashomni::attention")
-def _attention(q, k, v, c, s, plan, block_q, block_kv, scale, cached):
+def _attention(q, k, v, c, s, plan, block_q, block_kv, every_row, scale, cached):
     return q.new_empty(q.shape)
 
 
@@ -39,6 +39,7 @@ def _gemm_q(
     plan,
     block_q,
     block_kv,
+    every_row,
     tokens,
     token_offset,
 ):
