@@ -229,15 +229,18 @@ class Attention {
   void pack_tokens(const TensorView& v, int64_t begin, int64_t end, int64_t first, int64_t last,
                    float* packed) const {
     const int64_t bit = first / needed_tokens_;
+    const int64_t token_bytes = v.stride[1] * static_cast<int64_t>(dtype_bytes(v.dtype));
+    const int64_t row = row_bytes(v);
+    const auto to_f32 = context_.kernels.to_f32;
     for (int64_t t = first; t < last; ++t) {
-      for (int64_t g = 0; g < end - begin; ++g) {
+      const int64_t ahead = t + kPackAhead < kv_tokens_ ? kPackAhead * token_bytes : 0;
+      int64_t b = begin / heads_, h = begin % heads_;
+      for (int64_t g = 0; g < end - begin; ++g, ++h) {
+        if (h == heads_) ++b, h = 0;
         if (params_.symbols && !get_bit(needed_ + g * words(), bit)) continue;
-        const int64_t group = begin + g;
-        if (t + kPackAhead < kv_tokens_) {
-          prefetch_row(element(v, group / heads_, t + kPackAhead, group % heads_), row_bytes(v));
-        }
-        context_.kernels.to_f32(v.dtype, element(v, group / heads_, t, group % heads_),
-                                packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
+        const char* src = element(v, b, t, h);
+        if (ahead > 0) prefetch_row(src + ahead, row);
+        to_f32(v.dtype, src, packed + (g * kv_tokens_ + t) * head_dim_, head_dim_);
       }
     }
   }
@@ -409,21 +412,23 @@ class Attention {
         state.left_out = left_out;
         std::fill_n(state.top, panel, -INFINITY);
       }
-      std::fill_n(state.out_t, int64_t{head_dim_} * panel, 0.f);
+      state.begun = false;
       std::fill_n(state.max, panel, -INFINITY);
       std::fill_n(state.sum, panel, 0.f);
     }
     return count;
   }
 
-  void store_panels(int64_t group, int64_t i, const Panel* panels) const {
+  void store_panels(int64_t group, int64_t i, Panel* panels) const {
     const int64_t b = group / heads_, h = group % heads_;
     const int rows = rows_of(i);
     for (int r = 0; r < rows; r += panels++->kernels->panel) {
       const int64_t row = q_blocks_.begin(i) + r;
       const TensorView& lse = params_.lse;
+      AttentionState& state = panels->state;
+      if (!state.begun) std::fill_n(state.out_t, int64_t{head_dim_} * panels->kernels->panel, 0.f);
       panels->kernels->store_outputs(
-          panels->state, std::min(panels->kernels->panel, rows - r), params_.out.dtype,
+          state, std::min(panels->kernels->panel, rows - r), params_.out.dtype,
           const_cast<char*>(element(params_.out, b, row, h)), params_.out.stride[1],
           lse ? lse.as<float>() + b * lse.stride[0] + h * lse.stride[1] + row : nullptr);
     }

@@ -70,11 +70,12 @@ struct HeadEpilogueArgs {
 // transposed, query rows innermost, so that softmax needs no reduction across lanes.
 struct AttentionState {
   const float* q_t;  // [d][panel], scaled by scale * log2(e)
-  float* out_t;      // [d][panel], sum of 2^(s - max) v
+  float* out_t;      // [d][panel], sum of 2^(s - max) v; nothing yet unless begun
   float* max;        // [panel], reference maximum, in units of log2
   float* sum;        // [panel], sum of 2^(s - max)
   float* p;          // scratch [kBufferedTokens][panel]
   int head_dim;
+  bool begun;  // values have been added
   // ---- of attend_skipping only, see AttentionParams::softmax_skip.
   float* top;  // [panel], highest score so far, in units of log2
   float softmax_skip;
@@ -135,9 +136,9 @@ struct AttentionKernels {
                        float* q_t);
   // Takes the keys and values of `block` into the state, 32 tokens at a time, so that the bits
   // depend only on which groups of 32 were given. Meanwhile fetches what is `coming` (may be null).
-  void (*attend)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
+  void (*attend)(AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
   // The same under a softmax_skip. REQUIRES state.top and state.left_out.
-  void (*attend_skipping)(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
+  void (*attend_skipping)(AttentionState& state, const KvBlock& block, PrefetchQueue* coming);
   // out[rows][d] = out_t / sum; lse (when given) = natural log of the sum of exponentials.
   void (*store_outputs)(const AttentionState& state, int rows, DType dtype, void* out,
                         int64_t stride, float* lse);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "cpu/kernels/gemm-inl.h"
 #include "cpu/kernels/math-inl.h"
@@ -133,8 +134,7 @@ HWY_INLINE bool leave_out(const AttentionState& state, float* p, int tokens) {
 }
 
 template <int V, bool kSkips>
-HWY_INLINE void attend_panel(const AttentionState& state, const KvBlock& block,
-                             PrefetchQueue* coming) {
+HWY_INLINE void attend_panel(AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
   const auto before_tile = [&]() HWY_ATTR {
     if (coming) coming->fetch(kLinesPerTile);
   };
@@ -145,7 +145,8 @@ HWY_INLINE void attend_panel(const AttentionState& state, const KvBlock& block,
     const GemmSpan span{block.v + begin * block.v_stride,
                         state.p + begin % kBufferedTokens * kWidth<V>, end - begin};
     gemm_rows<V, kWidth<V>, LeftLayout::kColumnMajor>(&span, 1, block.v_stride, state.head_dim,
-                                                      state.out_t, true, before_tile);
+                                                      state.out_t, state.begun, before_tile);
+    state.begun = true;
   };
   int pending = 0;
   for (int t = 0; t < block.tokens; t += kStep) {
@@ -169,7 +170,7 @@ HWY_INLINE void attend_panel(const AttentionState& state, const KvBlock& block,
     if (raise_maximum<V>(p, n, state.max, alpha)) {
       add_values(pending, t);
       pending = t;
-      scale_lanes<V>(state.out_t, state.head_dim, alpha);
+      if (state.begun) scale_lanes<V>(state.out_t, state.head_dim, alpha);
       scale_lanes<V>(state.sum, 1, alpha);
     }
     exponentials<V>(p, n, state.max, state.sum);
@@ -178,11 +179,11 @@ HWY_INLINE void attend_panel(const AttentionState& state, const KvBlock& block,
 }
 
 template <int V>
-HWY_INLINE void attend(const AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
+HWY_INLINE void attend(AttentionState& state, const KvBlock& block, PrefetchQueue* coming) {
   attend_panel<V, false>(state, block, coming);
 }
 template <int V>
-HWY_INLINE void attend_skipping(const AttentionState& state, const KvBlock& block,
+HWY_INLINE void attend_skipping(AttentionState& state, const KvBlock& block,
                                 PrefetchQueue* coming) {
   attend_panel<V, true>(state, block, coming);
 }
@@ -197,14 +198,22 @@ HWY_INLINE void load_queries(DType dtype, const void* q, int64_t stride, int row
     HWY_ALIGN float tile[kTileFloats];
     for (int r0 = 0; r0 < kWidth<V>; r0 += kLanes) {
       for (int i0 = 0; i0 < d; i0 += kLanes) {
+        const auto store = [&](int i, VF column) HWY_ATTR {
+          if (i0 + i >= d) return;
+          hn::StoreU(hn::Mul(column, factor), F32(), q_t + (i0 + i) * kWidth<V> + r0);
+        };
+        if constexpr (std::is_same_v<E, ElementF32>) {
+          if (r0 + kLanes <= rows && i0 + kLanes <= d) {
+            for_columns(src + r0 * stride + i0, stride, store);
+            continue;
+          }
+        }
         for (int r = 0; r < kLanes; ++r) {
           const VF x =
               r0 + r < rows ? E::load(src + (r0 + r) * stride + i0, d - i0) : hn::Zero(F32());
-          hn::Store(hn::Mul(x, factor), F32(), tile + r * kLanes);
+          hn::Store(x, F32(), tile + r * kLanes);
         }
-        for_columns(tile, [&](int i, VF column) HWY_ATTR {
-          if (i0 + i < d) hn::StoreU(column, F32(), q_t + (i0 + i) * kWidth<V> + r0);
-        });
+        for_columns(tile, kLanes, store);
       }
     }
   });
@@ -217,20 +226,27 @@ HWY_INLINE void store_outputs(const AttentionState& state, int rows, DType dtype
     using E = decltype(element);
     const F32 d;
     auto* dst = static_cast<typename E::Type*>(out);
-    HWY_ALIGN float tile[kTileFloats];
+    HWY_ALIGN float tile[kTileFloats] = {};
+    HWY_ALIGN float inverse[kLanes];
     for (int r0 = 0; r0 < rows; r0 += kLanes) {
       // A row without any key (which valid symbols exclude) gives zeros.
       const VF sum = hn::LoadU(d, state.sum + r0);
-      const VF inverse =
-          hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(d)), hn::Div(hn::Set(d, 1.f), sum));
+      hn::Store(hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(d)), hn::Div(hn::Set(d, 1.f), sum)), d,
+                inverse);
       for (int i0 = 0; i0 < state.head_dim; i0 += kLanes) {
         const int n = std::min(kLanes, state.head_dim - i0);
-        for (int i = 0; i < n; ++i) {
-          const VF x = hn::LoadU(d, state.out_t + (i0 + i) * kWidth<V> + r0);
-          hn::Store(hn::Mul(x, inverse), d, tile + i * kLanes);
+        const float* columns = state.out_t + i0 * kWidth<V> + r0;
+        int64_t column_stride = kWidth<V>;
+        if (n < kLanes) {
+          for (int i = 0; i < n; ++i) {
+            hn::Store(hn::LoadU(d, columns + i * kWidth<V>), d, tile + i * kLanes);
+          }
+          columns = tile;
+          column_stride = kLanes;
         }
-        for_columns(tile, [&](int r, VF row) HWY_ATTR {
-          if (r0 + r < rows) E::store(row, dst + (r0 + r) * stride + i0, n);
+        for_columns(columns, column_stride, [&](int r, VF row) HWY_ATTR {
+          if (r0 + r >= rows) return;
+          E::store(hn::Mul(row, hn::Set(d, inverse[r])), dst + (r0 + r) * stride + i0, n);
         });
       }
     }

@@ -21,11 +21,14 @@ inline constexpr int kTileFloats = kLanes * kLanes;
 #if HWY_TARGET == HWY_SCALAR
 #elif HWY_TARGET == HWY_AVX3
 HWY_INLINE VF load_blocks(const float* p, int64_t stride) {
-  const hn::Half<F32> d8;
-  const hn::Half<decltype(d8)> d4;
-  return hn::Combine(F32(),
-                     hn::Combine(d8, hn::LoadU(d4, p + 3 * stride), hn::LoadU(d4, p + 2 * stride)),
-                     hn::Combine(d8, hn::LoadU(d4, p + stride), hn::LoadU(d4, p)));
+  // Broadcasts under a mask, which take any vector port; combining halves takes the one that the
+  // transposition is waiting for.
+  const auto four = [p, stride](int b) HWY_ATTR { return _mm_loadu_ps(p + b * stride); };
+  __m512 v = _mm512_broadcast_f32x4(four(0));
+  v = _mm512_mask_broadcast_f32x4(v, 0x00f0, four(1));
+  v = _mm512_mask_broadcast_f32x4(v, 0x0f00, four(2));
+  v = _mm512_mask_broadcast_f32x4(v, 0xf000, four(3));
+  return VF{v};
 }
 #elif HWY_TARGET == HWY_AVX2
 HWY_INLINE VF load_blocks(const float* p, int64_t stride) {
@@ -38,10 +41,11 @@ HWY_INLINE VF load_blocks(const float* p, int64_t) {
 }
 #endif
 
-// Calls store(i, column i of the tile) for every i in [0, kLanes).
+// Calls store(i, column i of the tile) for every i in [0, kLanes); its rows are `stride` apart.
 template <class Store>
-HWY_INLINE void for_columns(const float* tile, const Store& store) {
+HWY_INLINE void for_columns(const float* tile, int64_t stride, const Store& store) {
 #if HWY_TARGET == HWY_SCALAR
+  (void)stride;
   store(0, hn::LoadU(F32(), tile));
 #else
   const F32 d;
@@ -50,7 +54,7 @@ HWY_INLINE void for_columns(const float* tile, const Store& store) {
   // rows, and what is left is a 4 x 4 transposition within each block.
   FO_UNROLL for (int i = 0; i < kLanes; i += 4) {
     VF row[4];
-    FO_UNROLL for (int j = 0; j < 4; ++j) row[j] = load_blocks(tile + j * kLanes + i, 4 * kLanes);
+    FO_UNROLL for (int j = 0; j < 4; ++j) row[j] = load_blocks(tile + j * stride + i, 4 * stride);
     const auto low01 = hn::BitCast(d2, hn::InterleaveLower(d, row[0], row[1]));
     const auto low23 = hn::BitCast(d2, hn::InterleaveLower(d, row[2], row[3]));
     const auto high01 = hn::BitCast(d2, hn::InterleaveUpper(d, row[0], row[1]));
