@@ -112,6 +112,10 @@ def test_gemm_q_and_gemm_o():
     assert torch.equal(
         flashomni.gemm_q(x, PackedWeight(w, head_dim=d), symbols), torch.where(rows, dense, 0)
     )
+    ones = Symbols.ones(n, heads=heads).to("cuda")
+    assert torch.equal(flashomni.gemm_q(x, PackedWeight(w, head_dim=d), ones), dense)
+    late = flashomni.gemm_q(x, PackedWeight(w, head_dim=d), tokens=n + 64, token_offset=64)
+    assert torch.equal(late[:, 64:], dense) and not late[:, :64].any(), "rows before x are zeros"
     wo = torch.randn(width, heads * d, generator=g, device="cuda", dtype=torch.bfloat16) / 16
     factors = torch.randn(1, 1, n, heads, d, generator=g, device="cuda", dtype=torch.bfloat16)
     out, planes = flashomni.gemm_o_update(factors, PackedWeight(wo), symbols)
