@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How busy the units of a GPU are in GEMM-Q, GEMM-O and cuBLASLt's linear layer, by Nsight Compute.
 
-  bench/gpu_units.py --out bench/results/DATE-GPU-units.json
+  bench/gpu_units.py --commit REV --out bench/results/DATE-GPU-units.json
 
 Profiles the launches of `flashomni bench` (clocks and caches as they are) and gives, for every case, medians over its
 launches: microseconds, clock, share of the cycles in which tensor cores work, share of the peak throughput of L2

@@ -147,6 +147,11 @@ def test_results_are_cleared_unless_every_row_is_known_to_be_computed():
     assert not unknown.every_row, "symbols of a caller's own words are not looked at"
     q, k, v = (torch.from_numpy(x) for x in inputs(10, 1, 2, 64, 128, 128))
     assert torch.equal(flashomni.attention(q, k, v, unknown), flashomni.attention(q, k, v, words))
+    # Memory that a result may get, freed with something in it.
+    for _ in range(8):
+        torch.full(q.shape, float("nan"))
+    out = flashomni.attention(q, k, v, some.to("cpu"))
+    assert torch.equal(out[:, :64, 1], torch.zeros(1, 64, 64)) and out[:, 64:].abs().min() > 0
     assert flashomni.build_symbols(q, k, skip=0.5).every_row
     assert not flashomni.build_symbols(q, k, text=(0, 64), cache=0.9).every_row
 

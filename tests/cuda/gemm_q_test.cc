@@ -57,15 +57,15 @@ TEST_P(CudaGemmQ, MatchesTheOracle) {
 // tiles, or through more windows than a warp has lanes; and segments that begin and end within one.
 TEST_P(CudaGemmQ, MatchesTheOracleOverManyWindows) {
   struct Size {
-    int heads, tokens, rows;
+    int batch, heads, tokens, rows;
   };
   uint64_t seed = 614000;
   for (Pattern pattern : {Pattern::kAllOnes, Pattern::kRandomC, Pattern::kOneHead}) {
     for (const int block : {64, 128}) {
       for (const int offset : {0, 900}) {
-        for (const Size size : {Size{12, 4200, 3200}, Size{2, 35000, 34000}}) {
+        for (const Size size : {Size{2, 12, 4200, 3200}, Size{1, 2, 35000, 34000}}) {
           GemmQCase c = random_case(++seed, pattern);
-          c.geometry.batch = size.heads > 2 ? 2 : 1;
+          c.geometry.batch = size.batch;
           c.geometry.heads = size.heads;
           c.geometry.block_q = c.geometry.block_kv = block;
           c.geometry.q_tokens = c.geometry.kv_tokens = size.tokens;
